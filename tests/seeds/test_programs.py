@@ -1,0 +1,98 @@
+"""Every program of the seed pages is in the table, and those that are ready run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.arch.source import PACKAGE
+from tests.seeds.extract import Program, programs
+
+FILE = tomllib.loads(Path(__file__).with_name("programs.toml").read_text(encoding="utf-8"))
+TABLE: list[dict[str, Any]] = FILE["program"]
+NEEDS = {"ready": set(), "pending": {"issue"}, "wrong": {"reason"}, "no program": {"reason"}}
+FIELDS = {"id", "seed", "digest", "status", "issue", "reason", "edits", "setup", "after"}
+
+
+def printed(shared: Path) -> dict[tuple[str, str], Program]:
+    return programs(shared / "seeds")
+
+
+def edited(row: dict[str, Any], program: Program) -> str:
+    """Return the program with the edits of its row; an edit that changes nothing is an error."""
+    text = program.text
+    for before, after in row.get("edits", []):
+        assert before in text, f"{row['id']}: {before!r} is not in the program"
+        text = text.replace(before, after)
+    setup = FILE["setup"][row["setup"]] if "setup" in row else ""
+    after = FILE["after"][row["after"]] if "after" in row else ""
+    return setup + text + after
+
+
+def test_ids_are_unique():
+    ids = [row["id"] for row in TABLE]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row["id"])
+def test_every_row_says_what_its_status_needs(row):
+    assert NEEDS[row["status"]] <= row.keys() <= FIELDS
+
+
+@pytest.mark.oracle
+def test_the_table_has_every_printed_program_and_no_others(shared):
+    assert {(row["seed"], row["digest"]) for row in TABLE} == printed(shared).keys()
+
+
+@pytest.mark.oracle
+def test_only_fragments_are_no_programs(shared):
+    fragments = {key for key, program in printed(shared).items() if program.kind == "fragment"}
+    left_out = {(r["seed"], r["digest"]) for r in TABLE if r["status"] == "no program"}
+    assert left_out == fragments
+
+
+@pytest.mark.oracle
+def test_no_line_that_imports_is_outside_a_program(shared):
+    for path in sorted((shared / "seeds").glob("*.txt")):
+        page = path.read_text(encoding="utf-8")
+        found = [p.text for p in printed(shared).values() if path.name.startswith(p.seed)]
+        lines = [line.strip() for line in page.splitlines() if line.strip().startswith("import ")]
+        assert all(any(line in text for text in found) for line in lines)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row["id"])
+def test_the_edits_of_a_row_apply_and_leave_a_program(row, shared):
+    program = printed(shared)[row["seed"], row["digest"]]
+    text = edited(row, program)
+    if program.kind == "python":
+        compile(text, row["id"], "exec")
+
+
+@pytest.mark.oracle
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "row", [row for row in TABLE if row["status"] == "ready"], ids=lambda row: row["id"]
+)
+def test_a_ready_program_runs(row, shared, tmp_path):
+    program = printed(shared)[row["seed"], row["digest"]]
+    shutil.copy(PACKAGE / "samples" / "people.jpg", tmp_path)
+    text = edited(row, program)
+    command = [sys.executable, "-c", text] if program.kind == "python" else ["bash", "-ec", text]
+    here = str(Path(sys.executable).parent)
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PATH": os.pathsep.join((here, os.environ["PATH"]))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
