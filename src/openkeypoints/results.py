@@ -1,0 +1,265 @@
+"""The result types: what every model returns and every format, drawing and metric reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+"""A picture: (H, W, 3) uint8, RGB inside the library."""
+
+Index = int | slice | Sequence[int] | NDArray[np.bool_] | NDArray[np.integer[Any]]
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """Names and structure of the K keypoints of one class.
+
+    Attributes:
+        name: for example ``coco17``.
+        keypoints: K names.
+        edges: pairs of 0-based indexes that a drawing joins.
+        flip: for each keypoint, the index of its partner in a mirrored picture.
+        sigmas: per-keypoint standard deviations of OKS, as in COCO's evaluation (k = 2 sigma).
+        colors: K colours, ``#rrggbb``.
+        groups: name of a group (``face``, ``left_hand``) -> indexes of its keypoints.
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...] = ()
+    flip: tuple[int, ...] = ()
+    sigmas: tuple[float, ...] = ()
+    colors: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: _EMPTY)
+
+    def __post_init__(self) -> None:
+        count = len(self.keypoints)
+        fill = {
+            "flip": tuple(range(count)),
+            "sigmas": (DEFAULT_SIGMA,) * count,
+            "colors": (DEFAULT_COLOR,) * count,
+        }
+        for name, value in fill.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+            elif len(getattr(self, name)) != count:
+                raise ValueError(
+                    f"skeleton {self.name!r}: {name} has {len(getattr(self, name))} entries "
+                    f"for {count} keypoints"
+                )
+        used = {i for edge in self.edges for i in edge} | set(self.flip)
+        used |= {i for group in self.groups.values() for i in group}
+        if any(not 0 <= i < count for i in used):
+            raise ValueError(f"skeleton {self.name!r}: an index lies outside 0..{count - 1}")
+        if any(self.flip[self.flip[i]] != i for i in range(count)):
+            raise ValueError(f"skeleton {self.name!r}: flip does not pair the keypoints")
+        object.__setattr__(self, "groups", MappingProxyType(dict(self.groups)))
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def part(self, rows: Sequence[int]) -> Skeleton:
+        """Return the skeleton of some keypoints: edges, partners and groups among them stay.
+
+        Args:
+            rows: indexes of the keypoints to keep, in the new order.
+        """
+        new = {old: i for i, old in enumerate(rows)}
+        return Skeleton(
+            name=self.name,
+            keypoints=tuple(self.keypoints[i] for i in rows),
+            edges=tuple((new[a], new[b]) for a, b in self.edges if a in new and b in new),
+            flip=tuple(new.get(self.flip[i], new[i]) for i in rows),
+            sigmas=tuple(self.sigmas[i] for i in rows),
+            colors=tuple(self.colors[i] for i in rows),
+            groups={
+                name: kept
+                for name, group in self.groups.items()
+                if (kept := tuple(new[i] for i in group if i in new))
+            },
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade(self)
+
+
+DEFAULT_SIGMA = 0.05
+"""OKS sigma of a keypoint nobody measured: between COCO's ears (0.035) and wrists (0.062)."""
+DEFAULT_COLOR = "#00c2ff"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What one model found in one picture. N instances, sorted by score, K keypoint slots.
+
+    All coordinates are pixels of the original picture after its orientation was applied, with
+    (0, 0) the outer corner of the top left pixel. Shapes and types are checked when it is made.
+
+    Attributes:
+        image_size: (width, height).
+        model_id: id of the model.
+        class_names: name of each class id.
+        skeletons: class id -> skeleton; a class without one has no keypoints.
+        boxes: (N, 4) float32, x1 y1 x2 y2.
+        scores: (N,) float32, 0..1.
+        class_ids: (N,) int64.
+        keypoints: (N, K, 2) float32; unused slots are NaN.
+        keypoint_scores: (N, K) float32, 0..1; unused slots are 0.
+        covariances: (N, K, 2, 2) float32, px², or None where the model cannot know it.
+        track_ids: (N,) int64, or None without tracking.
+        masks: (N, h, w) bool, or None.
+        extras: further arrays with N rows that one family adds.
+        keypoint_confidence: threshold that formats and drawing apply; changes no array.
+        timings: milliseconds of ``decode``, ``prepare``, ``run``, ``finish``.
+        details: how it was made: head, letterbox and input size.
+    """
+
+    image_size: tuple[int, int]
+    model_id: str
+    class_names: tuple[str, ...]
+    skeletons: Mapping[int, Skeleton]
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    keypoints: NDArray[np.float32]
+    keypoint_scores: NDArray[np.float32]
+    covariances: NDArray[np.float32] | None = None
+    track_ids: NDArray[np.int64] | None = None
+    masks: NDArray[np.bool_] | None = None
+    extras: Mapping[str, NDArray[Any]] = field(default_factory=lambda: _EMPTY)
+    keypoint_confidence: float = 0.0
+    timings: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    details: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+
+    def __post_init__(self) -> None:
+        n, k = len(self.scores), self.keypoint_scores.shape[-1]
+        expected: dict[str, tuple[Any, type]] = {
+            "boxes": ((n, 4), np.float32),
+            "scores": ((n,), np.float32),
+            "class_ids": ((n,), np.int64),
+            "keypoints": ((n, k, 2), np.float32),
+            "keypoint_scores": ((n, k), np.float32),
+            "covariances": ((n, k, 2, 2), np.float32),
+            "track_ids": ((n,), np.int64),
+        }
+        for name, (shape, dtype) in expected.items():
+            value = getattr(self, name)
+            if value is None and name in ("covariances", "track_ids"):
+                continue
+            if value.shape != shape or value.dtype != dtype:
+                raise ValueError(
+                    f"Prediction.{name} is {value.dtype}{value.shape}, "
+                    f"expected {np.dtype(dtype)}{shape}"
+                )
+        if self.masks is not None and (self.masks.ndim != 3 or len(self.masks) != n):
+            raise ValueError(f"Prediction.masks has shape {self.masks.shape} for {n} instances")
+        for name, rows in self.extras.items():
+            if len(rows) != n:
+                raise ValueError(f"Prediction.extras[{name!r}] has {len(rows)} rows, not {n}")
+        self._check_values()
+        for name in ("skeletons", "extras", "timings", "details"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def _check_values(self) -> None:
+        for name in ("boxes", "scores", "keypoint_scores"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"Prediction.{name} has values that are no finite numbers")
+        if np.any((self.class_ids < 0) | (self.class_ids >= len(self.class_names))):
+            raise ValueError("Prediction.class_ids name a class that class_names does not have")
+        if np.any(np.diff(self.scores) > 0):
+            raise ValueError("Prediction.scores are not sorted, highest first")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade(self)
+
+    def __getitem__(self, index: Index) -> Self:
+        """Return the chosen instances, in the order of the picture (a mask, slice or indexes)."""
+        rows = np.arange(len(self))[index if not isinstance(index, int) else [index]]
+        rows = np.sort(np.atleast_1d(rows))
+        arrays: dict[str, Any] = {
+            f.name: value[rows]
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), np.ndarray)
+        }
+        extras = {name: value[rows] for name, value in self.extras.items()}
+        return replace(self, **arrays, extras=extras)
+
+    def skeleton(self, row: int) -> Skeleton | None:
+        """Return the skeleton of one instance, None where its class has no keypoints."""
+        return self.skeletons.get(int(self.class_ids[row]))
+
+    def dict(self, *, exclude_none: bool = True, by_alias: bool = True) -> dict[str, Any]:
+        """Return Roboflow's JSON as a dict (``openkeypoints.dump(result, "roboflow")``).
+
+        Args:
+            exclude_none: leave out fields without a value.
+            by_alias: ``class`` and ``class_id`` as on the wire; False gives attribute names.
+        """
+        rows: dict[str, Any] = _formats().roboflow.dump(
+            self, exclude_none=exclude_none, by_alias=by_alias
+        )
+        return rows
+
+    def json(self) -> str:
+        """Return Roboflow's JSON text."""
+        text: str = _formats().dumps(self, "roboflow")
+        return text
+
+    @property
+    def predictions(self) -> Sequence[Any]:
+        """Read-only rows with Roboflow's attribute names (``x``, ``confidence``, ...)."""
+        rows: Sequence[Any] = _formats().roboflow.view(self).predictions
+        return rows
+
+    @property
+    def image(self) -> Any:
+        """Read-only ``width`` and ``height``, as in Roboflow's answers."""
+        return _formats().roboflow.view(self).image
+
+
+def empty_prediction(
+    image_size: tuple[int, int],
+    model_id: str,
+    class_names: tuple[str, ...],
+    skeletons: Mapping[int, Skeleton],
+    *,
+    covariances: bool = False,
+) -> Prediction:
+    """Return a prediction with N = 0 whose arrays keep their rank and type."""
+    k = max((len(s) for s in skeletons.values()), default=0)
+    return Prediction(
+        image_size=image_size,
+        model_id=model_id,
+        class_names=class_names,
+        skeletons=skeletons,
+        boxes=np.zeros((0, 4), np.float32),
+        scores=np.zeros(0, np.float32),
+        class_ids=np.zeros(0, np.int64),
+        keypoints=np.zeros((0, k, 2), np.float32),
+        keypoint_scores=np.zeros((0, k), np.float32),
+        covariances=np.zeros((0, k, 2, 2), np.float32) if covariances else None,
+    )
+
+
+def _remade(record: Skeleton | Prediction) -> tuple[Any, ...]:
+    # Read-only mappings cannot be pickled or copied, so a copy is made from plain ones.
+    values = (getattr(record, f.name) for f in fields(record))
+    return type(record), tuple(dict(v) if isinstance(v, Mapping) else v for v in values)
+
+
+def _formats() -> Any:
+    # The one upward import of this layer: formats are loaded when somebody asks for text.
+    from openkeypoints import formats  # noqa: PLC0415
+
+    return formats
