@@ -1,0 +1,356 @@
+"""Pictures in and out: whatever a person passes becomes RGB uint8 (H, W, 3), upright."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import math
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image as PilImage
+
+from openkeypoints.errors import (
+    ImageDecodeError,
+    InputError,
+    NotFoundError,
+)
+from openkeypoints.image_files import (
+    Image,
+    check_size,
+    decode,
+    is_media,
+    refuse_video,
+    rgb_from_gray,
+    rgb_upright,
+)
+from openkeypoints.settings import Settings
+
+ColorOrder = Literal["bgr", "rgb"]
+ImageSource = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | PilImage.Image
+) | NDArray[Any]
+
+_HEAD_BYTES = 4096
+_MAX_PATH_CHARACTERS = 4096
+_BASE64_HEAD = 64
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+_WRITERS = {
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".png": "png",
+    ".webp": "webp",
+    ".bmp": "bmp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+}
+
+
+def read_image(source: ImageSource, *, color: ColorOrder = "bgr", settings: Settings) -> Image:
+    """Return any picture that a person may pass as upright RGB.
+
+    EXIF orientation is applied, alpha is dropped (the stored colours stay, nothing is blended),
+    16-bit pixels are scaled to 8 bits, and of animations and multi-page files the first frame is
+    taken. Files, bytes and PIL images carry their own colour order; ``color`` is for arrays.
+
+    Args:
+        source: path, ``http(s)`` URL of the caller's own, ``bytes``, base64 text or data URI,
+            binary file object (read from where it stands), PIL image, or array (H, W), (H, W, 1)
+            or (H, W, 3) uint8.
+        color: channel order of an (H, W, 3) array, ``"bgr"`` as OpenCV reads or ``"rgb"``.
+        settings: limits of pixels, download size and time; offline mode.
+
+    Returns:
+        RGB uint8 (H, W, 3), C-contiguous. An RGB array comes back as itself, not as a copy.
+
+    Raises:
+        InputError: a wrong type, shape or number type, a folder, or a video.
+        ImageDecodeError: bytes that are no readable picture; ``code`` says why.
+        ImageTooLargeError: more pixels than ``settings.max_pixels``, told from the header.
+        NotFoundError: no such file, or the address answers that there is nothing.
+        DownloadError: an address did not deliver.
+    """
+    if color not in ("bgr", "rgb"):
+        raise InputError(f"color is {color!r}; it must be 'bgr' or 'rgb'.")
+    if isinstance(source, np.ndarray):
+        return _from_array(source, color)
+    if isinstance(source, PilImage.Image):
+        check_size(source, "the PIL image", settings.max_pixels)
+        return rgb_upright(source, "the PIL image")
+    data, name = _read_bytes(source, settings)
+    return decode(data, name, settings.max_pixels)
+
+
+# ---------------------------------------------------------------- from a source to bytes
+
+
+def _read_bytes(source: object, settings: Settings) -> tuple[bytes, str]:
+    """Return the bytes behind a source, and what to call it in messages."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source), "the picture (bytes)"
+    if isinstance(source, str):
+        return _read_text(source, settings)
+    if isinstance(source, os.PathLike):
+        return _read_path(Path(source))
+    if callable(read := getattr(source, "read", None)):
+        return _read_stream(read, "the picture (file object)"), "the picture (file object)"
+    raise InputError(
+        f"a picture cannot be a {type(source).__module__}.{type(source).__qualname__}; pass a "
+        "path, URL, bytes, base64 text, file object, PIL image or numpy array."
+    )
+
+
+def _read_text(text: str, settings: Settings) -> tuple[bytes, str]:
+    """Tell URL, data URI, base64 and path apart, by their beginnings alone."""
+    if text[:8].lower().startswith(("http://", "https://")):
+        # httpx is slow to import, and only URLs need it.
+        from openkeypoints.urls import Guard, fetch, shown_url  # noqa: PLC0415
+
+        return fetch(text, guard=Guard.own(), settings=settings), shown_url(text)
+    if uri := _DATA_URI.match(text[:256]):
+        return _from_base64(text[uri.end() :]), "the picture (data URI)"
+    if text[:5].lower() == "data:":
+        raise InputError("a data URI must hold base64: 'data:image/jpeg;base64,...'.")
+    if _is_base64_media(text):
+        return _from_base64(text), "the picture (base64 text)"
+    if not text.strip():
+        raise InputError("the text for a picture is empty; pass a path, URL or base64 text.")
+    if len(text) > _MAX_PATH_CHARACTERS or "\n" in text:
+        raise ImageDecodeError(
+            f"the text ({len(text)} characters) is neither a path or URL nor base64 of a picture.",
+            "unreadable",
+        )
+    if scheme := _SCHEME.match(text):
+        raise InputError(
+            f"addresses of type {scheme[1].lower()}:// hold no single picture; http and https are "
+            "fetched, files are passed as paths, cameras and streams go to Model.stream."
+        )
+    return _read_path(Path(text))
+
+
+def _is_base64_media(text: str) -> bool:
+    """Tell whether a text begins as base64 of a picture or video does (paths hardly can)."""
+    head = "".join(text[: 2 * _BASE64_HEAD].split())[:_BASE64_HEAD]
+    if len(head) < _BASE64_HEAD // 2:
+        return False
+    head = head[: len(head) // 4 * 4]
+    try:
+        return is_media(base64.b64decode(_standard_base64(head), validate=True))
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _from_base64(text: str) -> bytes:
+    compact = _standard_base64("".join(text.split())).rstrip("=")
+    try:
+        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ImageDecodeError(
+            f"the base64 text of a picture is damaged ({error}); encode the file's bytes again.",
+            "unreadable",
+        ) from None
+
+
+def _standard_base64(text: str) -> str:
+    return text.replace("-", "+").replace("_", "/")
+
+
+def _read_path(path: Path) -> tuple[bytes, str]:
+    name = f"'{path}'"
+    try:
+        if path.is_dir():
+            raise InputError(
+                f"{name} is a folder; pass the files in it, or run `okp predict` on the folder."
+            )
+        if path.exists() and not path.is_file():
+            raise InputError(f"{name} is no ordinary file; open it and pass the file object.")
+        with path.open("rb") as file:
+            return _read_stream(file.read, name), name
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFoundError(f"the file {name} does not exist; check the path.") from None
+    except OSError as error:
+        raise InputError(f"{name} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise InputError(f"{name!r} is no path ({error}).") from None
+
+
+def _read_stream(read: Callable[..., Any], name: str) -> bytes:
+    """Read to the end, but of a video only the beginning: it may be larger than the memory."""
+    try:
+        head = read(_HEAD_BYTES)
+        if not isinstance(head, bytes):
+            raise InputError(f"{name} gives {type(head).__name__}; open the file with mode 'rb'.")
+        refuse_video(head, name)
+        rest: bytes = read()
+    except (ValueError, io.UnsupportedOperation) as error:
+        raise InputError(f"{name} cannot be read ({error}); pass an open, readable file.") from None
+    return head + rest
+
+
+def _from_array(array: NDArray[Any], color: ColorOrder) -> Image:
+    shape = array.shape
+    if array.dtype != np.uint8:
+        raise InputError(
+            f"the array's numbers are {array.dtype}; they must be uint8 in 0..255. Scale them and "
+            "convert with .astype(np.uint8)."
+        )
+    if 0 in shape:
+        raise InputError(f"the array has the shape {shape} and so no pixels.")
+    if array.ndim == 2 or (array.ndim == 3 and shape[2] == 1):
+        return rgb_from_gray(array.reshape(shape[:2]))
+    if array.ndim == 3 and shape[2] == 3:
+        # The slice alone would be a view with a negative stride, which cv2 and torch refuse.
+        return np.ascontiguousarray(array if color == "rgb" else array[:, :, ::-1])
+    advice = "pass one array (H, W), (H, W, 1) or (H, W, 3)"
+    if array.ndim == 3 and shape[2] == 4:
+        advice = "drop its alpha channel with array[:, :, :3]"
+    elif array.ndim == 3 and shape[0] in (1, 3):
+        advice = "put the channels last with array.transpose(1, 2, 0)"
+    elif array.ndim == 4:
+        advice = "pass a list of arrays (H, W, 3)"
+    raise InputError(f"the array has the shape {shape}, which is no picture; {advice}.")
+
+
+# ---------------------------------------------------------------- geometry on pixels
+
+
+def resize(image: Image, size_wh: tuple[int, int]) -> Image:
+    """Stretch an image to a size, bilinear.
+
+    Args:
+        image: uint8 (H, W, 3).
+        size_wh: (width, height) of the result, at least 1 each.
+    """
+    if (image.shape[1], image.shape[0]) == tuple(size_wh):
+        return image
+    return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def warp(image: Image, matrix: ArrayLike, size_wh: tuple[int, int], *, fill: int = 114) -> Image:
+    """Return the part of an image that an affine map brings into a window, bilinear.
+
+    Where the map shrinks by more than 2 the source is averaged first, so that nothing aliases.
+
+    Args:
+        image: uint8 (H, W, 3).
+        matrix: (2, 3); maps source pixels to output pixels, both with (0, 0) the outer corner of
+            the top left pixel, like every coordinate of the library.
+        size_wh: (width, height) of the result.
+        fill: value of what lies outside of the source.
+
+    Raises:
+        InputError: the map has no inverse.
+    """
+    forward = np.vstack([np.asarray(matrix, np.float64), [0.0, 0.0, 1.0]])
+    # OpenCV counts from the middle of the first pixel.
+    forward[:2, 2] += forward[:2, :2] @ np.full(2, 0.5) - 0.5
+    if not np.isfinite(forward).all() or abs(np.linalg.det(forward)) < 1e-12:
+        raise InputError("the affine map of a crop has no inverse; its box has no area.")
+    # Whole factors, per source axis, that leave a shrinkage of 1 to 2 to the bilinear step.
+    factor_x, factor_y = (max(1, math.floor(1 / np.hypot(*forward[:2, i]) + 1e-6)) for i in (0, 1))
+    width, height = size_wh
+    corners = np.array([[-1, width, width, -1], [-1, -1, height, height], [1, 1, 1, 1]])
+    xs, ys, _ = np.linalg.inv(forward) @ corners
+    left, right = _needed_span(xs, image.shape[1], factor_x)
+    top, bottom = _needed_span(ys, image.shape[0], factor_y)
+    if right <= left or bottom <= top:
+        return np.full((height, width, 3), fill, np.uint8)
+    part = image[top:bottom, left:right]
+    scale_x = scale_y = 1.0
+    if factor_x > 1 or factor_y > 1:
+        small_wh = (
+            max(1, round((right - left) / factor_x)),
+            max(1, round((bottom - top) / factor_y)),
+        )
+        part = np.asarray(cv2.resize(part, small_wh, interpolation=cv2.INTER_AREA), np.uint8)
+        scale_x, scale_y = (right - left) / small_wh[0], (bottom - top) / small_wh[1]
+    # A pixel of the part, by its centre, in source pixels.
+    part_to_source = np.array(
+        [
+            [scale_x, 0.0, left + (scale_x - 1) / 2],
+            [0.0, scale_y, top + (scale_y - 1) / 2],
+            [0.0, 0.0, 1.0],
+        ]
+    )
+    warped = cv2.warpAffine(
+        part,
+        (forward @ part_to_source)[:2],
+        size_wh,
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(fill, fill, fill),
+    )
+    return np.asarray(warped, np.uint8)
+
+
+def _needed_span(reach: NDArray[np.float64], limit: int, factor: int) -> tuple[int, int]:
+    """Return (first, end) of the source pixels, on one axis, that the output draws on."""
+    margin = 2 * factor
+    first, end = np.clip([np.floor(reach.min()) - margin, np.ceil(reach.max()) + margin], 0, limit)
+    if end <= first:
+        return 0, 0
+    # Averaging a whole number of blocks is four times as fast: grow to one, back then front.
+    missing = int(first - end) % factor
+    grown = min(int(end) + missing, limit)
+    return max(0, int(first) - (missing - (grown - int(end)))), grown
+
+
+def pad(image: Image, top: int, bottom: int, left: int, right: int, fill: int = 114) -> Image:
+    """Return the image (H, W, 3) with so many pixels of the value ``fill`` added on each side."""
+    if not (top or bottom or left or right):
+        return image
+    padded = cv2.copyMakeBorder(
+        image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(fill, fill, fill)
+    )
+    return np.asarray(padded, np.uint8)
+
+
+# ---------------------------------------------------------------- pixels to files
+
+
+def encode_image(image: Image, format: str = "jpeg", quality: int = 90) -> bytes:
+    """Return an image as the bytes of a picture file.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        format: ``jpeg``, ``png``, ``webp``, ``bmp`` or ``tiff``.
+        quality: 1 to 95, of JPEG and WebP.
+
+    Raises:
+        InputError: another format.
+    """
+    if format not in _WRITERS.values():
+        known = ", ".join(sorted(set(_WRITERS.values())))
+        raise InputError(f"pictures are not written as {format!r}; choose one of {known}.")
+    buffer = io.BytesIO()
+    PilImage.fromarray(image).save(buffer, format, quality=quality)
+    return buffer.getvalue()
+
+
+def save_image(image: Image, path: str | os.PathLike[str]) -> None:
+    """Write an image (RGB uint8) to a file of the format that its ending names.
+
+    Raises:
+        InputError: an unknown ending.
+        NotFoundError: the folder does not exist.
+    """
+    target = Path(path)
+    format_name = _WRITERS.get(target.suffix.lower())
+    if format_name is None:
+        raise InputError(
+            f"the ending {target.suffix!r} of '{target}' names no picture format; use one of "
+            f"{', '.join(_WRITERS)}."
+        )
+    data = encode_image(image, format_name)
+    try:
+        target.write_bytes(data)
+    except FileNotFoundError:
+        raise NotFoundError(f"the folder '{target.parent}' does not exist; create it.") from None
