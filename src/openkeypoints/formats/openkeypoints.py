@@ -1,0 +1,269 @@
+"""Our own JSON: everything that a prediction holds, readable and without loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openkeypoints.errors import FormatError, InputError
+from openkeypoints.formats.fields import MAX_ID, Field, document
+from openkeypoints.results import Prediction, Skeleton
+
+VERSION = 1
+LOSES: frozenset[str] = frozenset()
+_KINDS = "biuf"  # numpy kinds of extras: bool, whole numbers, floats
+_MAX_MASK_PIXELS = 64_000_000
+
+
+def dump(prediction: Prediction) -> dict[str, Any]:
+    """Return a prediction as a dict of plain values that `load` turns back without loss.
+
+    ``instances`` has one row an instance: ``box`` (x1 y1 x2 y2, pixels), ``score``, ``class_id``,
+    ``keypoints`` (x, y, score; x and y are null where a slot is unused) and, where the prediction
+    has them, ``covariances`` (2x2, px²), ``track_id`` and ``mask`` (run lengths down the columns,
+    beginning with the background). No threshold is applied: ``keypoint_confidence`` is written.
+    Sequences in ``details`` come back as tuples.
+    """
+    width, height = prediction.image_size
+    masks = prediction.masks
+    return {
+        "format": "openkeypoints",
+        "version": VERSION,
+        "image": {"width": int(width), "height": int(height)},
+        "model_id": prediction.model_id,
+        "class_names": list(prediction.class_names),
+        "skeletons": {str(i): _skeleton_row(s) for i, s in prediction.skeletons.items()},
+        "keypoint_slots": prediction.keypoints.shape[1],
+        "has_covariances": prediction.covariances is not None,
+        "has_track_ids": prediction.track_ids is not None,
+        "mask_size": None if masks is None else [int(side) for side in masks.shape[1:]],
+        "instances": _instances(prediction),
+        "extras": {name: _packed(value) for name, value in prediction.extras.items()},
+        "keypoint_confidence": float(prediction.keypoint_confidence),
+        "timings": {name: float(ms) for name, ms in prediction.timings.items()},
+        "details": _plain(prediction.details),
+    }
+
+
+def load(data: Any) -> Prediction:
+    """Return the prediction that `dump` wrote.
+
+    Args:
+        data: the dict, or its text.
+
+    Raises:
+        FormatError: a field is missing or has a wrong value; the message names it.
+    """
+    root = document(data, "openkeypoints")
+    if root["format"].value != "openkeypoints":
+        raise root["format"].wrong("'openkeypoints'")
+    root["version"].integer(1, VERSION)
+    class_names = tuple(name.text() for name in root["class_names"].items())
+    rows = list(root["instances"].items())
+    n, k = len(rows), root["keypoint_slots"].integer(0, MAX_ID)
+    points = _array([row["keypoints"] for row in rows], (n, k, 3))
+    covariances = None
+    if root["has_covariances"].value is True:
+        covariances = _array([row["covariances"] for row in rows], (n, k, 2, 2))
+    track_ids = None
+    if root["has_track_ids"].value is True:
+        track_ids = np.array([row["track_id"].integer() for row in rows], np.int64)
+    image = root["image"]
+    try:
+        return Prediction(
+            image_size=(image["width"].integer(0), image["height"].integer(0)),
+            model_id=root["model_id"].text(),
+            class_names=class_names,
+            skeletons={
+                _key(name, field): _skeleton(field) for name, field in root["skeletons"].members()
+            },
+            boxes=_array([row["box"] for row in rows], (n, 4)),
+            scores=np.array([row["score"].number() for row in rows], np.float32),
+            class_ids=np.array([row["class_id"].integer(0, MAX_ID) for row in rows], np.int64),
+            keypoints=np.ascontiguousarray(points[..., :2]),
+            keypoint_scores=np.ascontiguousarray(points[..., 2]),
+            covariances=covariances,
+            track_ids=track_ids,
+            masks=_masks(root, rows),
+            extras={name: _unpacked(field, n) for name, field in root["extras"].members()},
+            keypoint_confidence=root["keypoint_confidence"].number(),
+            timings={name: field.number() for name, field in root["timings"].members()},
+            details={name: _frozen(field.value) for name, field in root["details"].members()},
+        )
+    except ValueError as error:  # the record refuses what no single field shows to be wrong
+        raise FormatError(f"openkeypoints: the parts do not fit: {error}.") from error
+
+
+def _instances(prediction: Prediction) -> list[dict[str, Any]]:
+    points = np.concatenate([prediction.keypoints, prediction.keypoint_scores[..., None]], axis=-1)
+    boxes, scores, points_rows = (
+        _numbers(a) for a in (prediction.boxes, prediction.scores, points)
+    )
+    covariances = prediction.covariances
+    covariance_rows = None if covariances is None else _numbers(covariances)
+    rows = []
+    for i in range(len(prediction)):
+        row: dict[str, Any] = {
+            "box": boxes[i],
+            "score": scores[i],
+            "class_id": int(prediction.class_ids[i]),
+            "keypoints": points_rows[i],
+        }
+        if covariance_rows is not None:
+            row["covariances"] = covariance_rows[i]
+        if prediction.track_ids is not None:
+            row["track_id"] = int(prediction.track_ids[i])
+        if prediction.masks is not None:
+            row["mask"] = _run_lengths(prediction.masks[i])
+        rows.append(row)
+    return rows
+
+
+def _skeleton_row(skeleton: Skeleton) -> dict[str, Any]:
+    return {
+        "name": skeleton.name,
+        "keypoints": list(skeleton.keypoints),
+        "edges": [list(edge) for edge in skeleton.edges],
+        "flip": list(skeleton.flip),
+        "sigmas": list(skeleton.sigmas),
+        "colors": list(skeleton.colors),
+        "groups": {name: list(indexes) for name, indexes in skeleton.groups.items()},
+    }
+
+
+def _skeleton(field: Field) -> Skeleton:
+    return Skeleton(
+        name=field["name"].text(),
+        keypoints=tuple(name.text() for name in field["keypoints"].items()),
+        edges=tuple(_edge(edge) for edge in field["edges"].items()),
+        flip=tuple(i.integer() for i in field["flip"].items()),
+        sigmas=tuple(sigma.number() for sigma in field["sigmas"].items()),
+        colors=tuple(color.text() for color in field["colors"].items()),
+        groups={
+            name: tuple(i.integer() for i in indexes.items())
+            for name, indexes in field["groups"].members()
+        },
+    )
+
+
+def _edge(field: Field) -> tuple[int, int]:
+    ends = [end.integer(0) for end in field.items()]
+    if len(ends) != 2:
+        raise field.wrong("two indexes of keypoints")
+    return ends[0], ends[1]
+
+
+def _key(name: str, field: Field) -> int:
+    if not name.isdecimal():
+        raise FormatError(f"{field.path}: the name of a skeleton's field must be a class id.")
+    return int(name)
+
+
+def _numbers(array: NDArray[Any]) -> Any:
+    """Return nested lists; the shortest decimals that give the same float, null for NaN."""
+    if array.dtype.kind != "f":
+        return array.tolist()
+    # str() of a float32 is its shortest exact form: 0.9, where float() gives 0.8999999761581421.
+    flat = [_number(text) for text in array.ravel().astype(str).tolist()]
+    shaped = np.empty(len(flat), dtype=object)
+    shaped[:] = flat
+    return shaped.reshape(array.shape).tolist()
+
+
+def _number(text: str) -> float | str | None:
+    if text == "nan":
+        return None
+    return text if text.endswith("inf") else float(text)
+
+
+def _array(fields: list[Field], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    rows = [np.array(_floats(field, shape[1:])).reshape(shape[1:]) for field in fields]
+    return np.array(rows, np.float32).reshape(shape)
+
+
+def _floats(field: Field, shape: tuple[int, ...]) -> list[float]:
+    if not shape:
+        return [_float(field)]
+    entries = list(field.items())
+    if len(entries) != shape[0]:
+        raise field.wrong(f"a list of {shape[0]} entries")
+    return [value for entry in entries for value in _floats(entry, shape[1:])]
+
+
+def _float(field: Field) -> float:
+    if field.value is None:
+        return float("nan")
+    if field.value in ("inf", "-inf"):
+        return float(field.value)
+    if isinstance(field.value, float):  # a float64 of extras may be larger than number() allows
+        return field.value
+    return field.number()
+
+
+def _packed(array: NDArray[Any]) -> dict[str, Any]:
+    if array.dtype.kind not in _KINDS:
+        raise InputError(f"openkeypoints: extras of type {array.dtype} have no form in JSON.")
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "values": _numbers(array)}
+
+
+def _unpacked(field: Field, rows: int) -> NDArray[Any]:
+    name = field["dtype"].text()
+    shape = tuple(side.integer(0) for side in field["shape"].items())
+    if shape[:1] != (rows,):
+        raise field["shape"].wrong(f"a shape that begins with {rows}, the number of instances")
+    try:
+        dtype = np.dtype(name)
+        if dtype.kind == "f":
+            return np.array(_floats(field["values"], shape), dtype).reshape(shape)
+        if dtype.kind in _KINDS:
+            return np.array(field["values"].value, dtype).reshape(shape)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise field["values"].wrong(f"numbers of type {name} and shape {shape}") from error
+    raise field["dtype"].wrong("the name of a type of numbers")
+
+
+def _run_lengths(mask: NDArray[np.bool_]) -> list[int]:
+    flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    counts: list[int] = np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
+    return counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts
+
+
+def _masks(root: Field, rows: list[Field]) -> NDArray[np.bool_] | None:
+    if not root.has("mask_size"):
+        return None
+    size = [side.integer(0, _MAX_MASK_PIXELS) for side in root["mask_size"].items()]
+    if len(size) != 2 or size[0] * size[1] > _MAX_MASK_PIXELS:
+        raise root["mask_size"].wrong("a height and a width")
+    height, width = size
+    masks = np.zeros((len(rows), height, width), np.bool_)
+    for i, row in enumerate(rows):
+        counts = [count.integer(0) for count in row["mask"].items()]
+        if sum(counts) != height * width:
+            raise row["mask"].wrong(f"run lengths that add up to {height * width}")
+        values = np.arange(len(counts)) % 2 == 1
+        masks[i] = np.repeat(values, counts).reshape(width, height).T
+    return masks
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of ``details`` in what JSON knows."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _frozen(entry) for name, entry in value.items()}
+    return tuple(_frozen(entry) for entry in value) if isinstance(value, list) else value

@@ -1,0 +1,287 @@
+"""The JSON that Roboflow's inference server and packages answer for keypoint models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openkeypoints.formats.fields import MAX_ID, Field, document
+from openkeypoints.results import Prediction, Skeleton
+from openkeypoints.skeletons import skeleton_from_names
+
+LOSES = frozenset(
+    {
+        "model_id",
+        "class_names",  # of classes that were not found
+        "skeletons",  # all but the names
+        "covariances",
+        "masks",
+        "extras",
+        "keypoint_confidence",
+        "timings",
+        "details",
+    }
+)
+_UNSET = ("visualization", "inference_id", "frame_id", "time", "resolved_model")
+
+
+@dataclass(frozen=True, slots=True)
+class KeypointRow:
+    """One keypoint under Roboflow's attribute names: pixels of the picture, score 0..1."""
+
+    x: float
+    y: float
+    confidence: float
+    class_id: int
+    class_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """One instance under Roboflow's attribute names: (x, y) is the centre of the box, pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    confidence: float
+    class_name: str
+    class_confidence: float | None
+    class_id: int
+    tracker_id: int | None
+    detection_id: str
+    parent_id: str | None
+    keypoints: tuple[KeypointRow, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSize:
+    """Size of the picture after its orientation was applied, pixels."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A prediction under Roboflow's attribute names; what only a server knows is None."""
+
+    predictions: tuple[InstanceRow, ...]
+    image: ImageSize
+    visualization: str | None = None
+    inference_id: str | None = None
+    frame_id: int | None = None
+    time: float | None = None
+    resolved_model: str | None = None
+
+
+def dump(
+    prediction: Prediction, *, exclude_none: bool = True, by_alias: bool = True
+) -> dict[str, Any]:
+    """Return Roboflow's JSON as a dict.
+
+    Every keypoint of an instance's class is listed, in the order of its skeleton and with its
+    index as ``class_id``, unless ``prediction.keypoint_confidence`` asks to leave out those below
+    it. A keypoint without a place (NaN) is left out. Coordinates are sub-pixel; a
+    ``detection_id`` stays the same for the same prediction.
+
+    Args:
+        prediction: what a model found.
+        exclude_none: leave out fields without a value.
+        by_alias: names as on the wire (``class``, beside it ``class_name`` for keypoints); False
+            gives ``class_name`` alone.
+    """
+    answer: dict[str, Any] = {} if exclude_none else dict.fromkeys(_UNSET)
+    width, height = prediction.image_size
+    answer["image"] = {"width": int(width), "height": int(height)}
+    answer["predictions"] = [
+        _instance(row, exclude_none=exclude_none, by_alias=by_alias) for row in _rows(prediction)
+    ]
+    return answer
+
+
+def view(prediction: Prediction) -> Answer:
+    """Return a read-only view with Roboflow's attribute names."""
+    width, height = prediction.image_size
+    return Answer(tuple(_rows(prediction)), ImageSize(int(width), int(height)))
+
+
+def load(data: Any) -> Prediction:
+    """Return the prediction in Roboflow's JSON.
+
+    Keypoints that were left out get no place (NaN) and score 0. Skeletons are known by the names
+    of their keypoints alone, unless these are the names of a packaged skeleton.
+
+    Args:
+        data: one answer (not a list of them), or its text.
+
+    Raises:
+        FormatError: a field is missing or has a wrong value; the message names it.
+    """
+    root = document(data, "roboflow")
+    rows = sorted(root["predictions"].items(), key=lambda row: -row["confidence"].part())
+    class_ids = np.array([row["class_id"].integer(0, MAX_ID) for row in rows], np.int64)
+    names = {row["class_id"].integer(): row["class"].text() for row in rows}
+    skeletons = _skeletons(rows, names)
+    k = max((len(s) for s in skeletons.values()), default=0)
+    keypoints = np.full((len(rows), k, 2), np.nan, np.float32)
+    keypoint_scores = np.zeros((len(rows), k), np.float32)
+    for i, row in enumerate(rows):
+        for slot, point in _points(row):
+            keypoints[i, slot] = point["x"].number(), point["y"].number()
+            keypoint_scores[i, slot] = point["confidence"].part()
+    image = root["image"]
+    return Prediction(
+        image_size=(image["width"].integer(0), image["height"].integer(0)),
+        model_id="",
+        class_names=tuple(names.get(i, f"class_{i}") for i in range(max(names, default=-1) + 1)),
+        skeletons=skeletons,
+        boxes=np.array([_box(row) for row in rows], np.float32).reshape(-1, 4),
+        scores=np.array([row["confidence"].part() for row in rows], np.float32),
+        class_ids=class_ids,
+        keypoints=keypoints,
+        keypoint_scores=keypoint_scores,
+        track_ids=_track_ids(rows),
+    )
+
+
+def _rows(prediction: Prediction) -> list[InstanceRow]:
+    x1, y1, x2, y2 = prediction.boxes.T.astype(np.float64)
+    boxes = np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=-1).tolist()
+    scores, class_ids = prediction.scores.tolist(), prediction.class_ids.tolist()
+    tracks = [None] * len(scores)
+    if prediction.track_ids is not None:
+        tracks = [t if t >= 0 else None for t in prediction.track_ids.tolist()]
+    ids = _detection_ids(prediction)
+    points = _keypoint_rows(prediction)
+    return [
+        InstanceRow(
+            x=boxes[i][0],
+            y=boxes[i][1],
+            width=boxes[i][2],
+            height=boxes[i][3],
+            confidence=scores[i],
+            class_name=prediction.class_names[class_ids[i]],
+            class_confidence=None,
+            class_id=class_ids[i],
+            tracker_id=tracks[i],
+            detection_id=ids[i],
+            parent_id=None,
+            keypoints=points[i],
+        )
+        for i in range(len(scores))
+    ]
+
+
+def _keypoint_rows(prediction: Prediction) -> Sequence[tuple[KeypointRow, ...] | None]:
+    if not prediction.skeletons:  # boxes alone: rows of an object detector have no such field
+        return [None] * len(prediction)
+    shown = np.isfinite(prediction.keypoints).all(axis=-1)
+    shown &= prediction.keypoint_scores >= prediction.keypoint_confidence
+    xy, scores = prediction.keypoints.tolist(), prediction.keypoint_scores.tolist()
+    rows = []
+    for i, visible in enumerate(shown.tolist()):
+        skeleton = prediction.skeleton(i)
+        names = skeleton.keypoints if skeleton else ()
+        rows.append(
+            tuple(
+                KeypointRow(xy[i][j][0], xy[i][j][1], scores[i][j], j, name)
+                for j, name in enumerate(names)
+                if visible[j]
+            )
+        )
+    return rows
+
+
+def _instance(row: InstanceRow, *, exclude_none: bool, by_alias: bool) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "x": row.x,
+        "y": row.y,
+        "width": row.width,
+        "height": row.height,
+        "confidence": row.confidence,
+        "class" if by_alias else "class_name": row.class_name,
+        "class_confidence": row.class_confidence,
+        "class_id": row.class_id,
+        "tracker_id": row.tracker_id,
+        "detection_id": row.detection_id,
+        "parent_id": row.parent_id,
+    }
+    fields["keypoints"] = (
+        None
+        if row.keypoints is None
+        else [_keypoint(point, by_alias=by_alias) for point in row.keypoints]
+    )
+    if exclude_none:
+        return {name: value for name, value in fields.items() if value is not None}
+    return fields
+
+
+def _keypoint(row: KeypointRow, *, by_alias: bool) -> dict[str, Any]:
+    fields = {"x": row.x, "y": row.y, "confidence": row.confidence, "class_id": row.class_id}
+    # The servers say ``class``, the pages of the vendor ``class_name``: clients read either.
+    alias = {"class": row.class_name} if by_alias else {}
+    return {**fields, **alias, "class_name": row.class_name}
+
+
+def _detection_ids(prediction: Prediction) -> list[str]:
+    # Made from the contents, so that dict(), json() and the view of one prediction agree; the
+    # timings tell the same picture asked for twice apart.
+    base = repr((prediction.model_id, sorted(prediction.timings.items()))).encode()
+    parts = (prediction.boxes, prediction.scores, prediction.class_ids, prediction.keypoints)
+    seen: Counter[bytes] = Counter()
+    ids = []
+    for row in zip(*parts, strict=True):
+        content = base + b"".join(np.asarray(value).tobytes() for value in row)
+        seen[content] += 1
+        digest = blake2b(content + bytes(seen[content]), digest_size=16).digest()
+        ids.append(str(UUID(bytes=digest, version=4)))
+    return ids
+
+
+def _box(row: Field) -> tuple[float, float, float, float]:
+    x, y, w, h = (row[name].number() for name in ("x", "y", "width", "height"))
+    return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+
+
+def _points(row: Field) -> list[tuple[int, Field]]:
+    if not row.has("keypoints"):
+        return []
+    points = list(row["keypoints"].items())
+    return [
+        (p["class_id"].integer(0, MAX_ID) if p.has("class_id") else i, p)
+        for i, p in enumerate(points)
+    ]
+
+
+def _skeletons(rows: list[Field], class_names: dict[int, str]) -> dict[int, Skeleton]:
+    found: dict[int, dict[int, str]] = {}
+    for row in rows:
+        if not row.has("keypoints"):
+            continue
+        names = found.setdefault(row["class_id"].integer(), {})
+        for slot, point in _points(row):
+            key = "class_name" if point.has("class_name") else "class"
+            names[slot] = point[key].text() if point.has(key) else f"keypoint_{slot}"
+    return {
+        class_id: skeleton_from_names(
+            class_names[class_id],
+            [names.get(i, f"keypoint_{i}") for i in range(max(names) + 1)],
+        )
+        for class_id, names in found.items()
+        if names
+    }
+
+
+def _track_ids(rows: list[Field]) -> NDArray[np.int64] | None:
+    if not any(row.has("tracker_id") for row in rows):
+        return None
+    ids = [row["tracker_id"].integer() if row.has("tracker_id") else -1 for row in rows]
+    return np.array(ids, np.int64)
