@@ -1,0 +1,353 @@
+"""What every model is to its callers, and what a family writes to become one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal, Protocol, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openkeypoints.errors import InputError
+from openkeypoints.images import ImageSource, read_image
+from openkeypoints.results import Image, Prediction, Skeleton
+from openkeypoints.settings import Settings
+
+Task = Literal["keypoint-detection", "object-detection", "instance-segmentation"]
+
+
+@dataclass(frozen=True, slots=True)
+class InferOptions:
+    """What one family knows and another does not. ``None`` and False leave a choice to the model.
+
+    An option that the model cannot honour is an ``InputError``.
+
+    Attributes:
+        input_size: (width, height) of the network input.
+        letterbox: ``rect`` pads to the stride, ``square`` to the whole input size.
+        end2end: use the head that needs no suppression.
+        class_agnostic: suppress overlapping boxes of different classes too.
+        max_candidates: boxes that enter suppression.
+        retina_masks: masks at the size of the picture.
+        boxes: one (N, 4) array of x1 y1 x2 y2 px per picture, in place of a detector's.
+        box_threshold: lowest score of a detector's box, where it differs from ``confidence``.
+        max_persons: instances of which a top-down model finds the keypoints.
+        oks_nms: keypoint similarity above which the weaker of two instances is dropped.
+        flip_test: average with the mirrored picture.
+        whole_image: take the whole picture for one instance where nothing is found.
+    """
+
+    input_size: tuple[int, int] | None = None
+    letterbox: Literal["rect", "square"] | None = None
+    end2end: bool | None = None
+    class_agnostic: bool = False
+    max_candidates: int | None = None
+    retina_masks: bool = False
+    boxes: Sequence[NDArray[np.floating[Any]]] | None = None
+    box_threshold: float | None = None
+    max_persons: int | None = None
+    oks_nms: float | None = None
+    flip_test: bool = False
+    whole_image: bool = False
+
+    def chosen(self) -> frozenset[str]:
+        """Return the names of the options that differ from their defaults."""
+        return frozenset(f.name for f in fields(self) if getattr(self, f.name) not in (None, False))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call's thresholds, checked: what a predictor gets beside the pictures."""
+
+    confidence: float
+    iou_threshold: float
+    keypoint_confidence: float = 0.0
+    max_detections: int = 300
+    class_ids: frozenset[int] | None = None
+    options: InferOptions = field(default_factory=InferOptions)
+
+
+class Predictor(Protocol):
+    """The part of a model that a family writes: pictures in, predictions out. Thread-safe."""
+
+    honours: frozenset[str]
+    """Names of the ``InferOptions`` that it knows."""
+    runtime: str
+    device: str
+    precision: str
+
+    def predict(self, images: Sequence[Image], request: Request) -> list[Prediction]:
+        """Return one prediction per RGB uint8 (H, W, 3) picture."""
+        ...
+
+    def close(self) -> None:
+        """Free what the runtime holds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a model says of itself.
+
+    Attributes:
+        id: the name it was asked for.
+        task: what it finds.
+        class_names: name of each class id.
+        skeletons: class id -> skeleton.
+        input_size: (width, height) of the network's input, for people to read.
+        confidence: default threshold of instance scores.
+        iou_threshold: default threshold of box suppression.
+        licence: of the weights.
+        card: facts about origin, training and accuracy.
+    """
+
+    id: str
+    task: Task
+    class_names: tuple[str, ...]
+    skeletons: Mapping[int, Skeleton]
+    input_size: tuple[int, int]
+    confidence: float
+    iou_threshold: float
+    licence: str
+    card: Mapping[str, Any]
+
+
+class Model:
+    """A loaded model. One model may be called from many threads; it is also a context manager."""
+
+    def __init__(self, description: Description, predictor: Predictor, settings: Settings) -> None:
+        self.description = description
+        self.predictor = predictor
+        self._settings = settings
+
+    @property
+    def id(self) -> str:
+        """The name that it was asked for."""
+        return self.description.id
+
+    @property
+    def task(self) -> Task:
+        """What it finds: ``keypoint-detection``, ``object-detection``, ..."""
+        return self.description.task
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class id."""
+        return self.description.class_names
+
+    @property
+    def skeletons(self) -> Mapping[int, Skeleton]:
+        """Class id -> skeleton."""
+        return self.description.skeletons
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(width, height) of the network's input in pixels."""
+        return self.description.input_size
+
+    @property
+    def runtime(self) -> str:
+        """``openvino``, ``onnxruntime`` or ``torch``."""
+        return self.predictor.runtime
+
+    @property
+    def device(self) -> str:
+        """What runs it: ``cpu``, ``cuda:0``, ..."""
+        return self.predictor.device
+
+    @property
+    def precision(self) -> str:
+        """``f32``, ``bf16`` or ``int8``."""
+        return self.predictor.precision
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights."""
+        return self.description.licence
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """Facts about origin, training and accuracy."""
+        return MappingProxyType(dict(self.description.card))
+
+    def infer(  # noqa: PLR0913  # arch: signature of the specification
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        *,
+        confidence: float | None = None,
+        iou_threshold: float | None = None,
+        keypoint_confidence: float = 0.0,
+        max_detections: int = 300,
+        class_filter: Iterable[str | int] | None = None,
+        color: Literal["bgr", "rgb"] = "bgr",
+        options: InferOptions | None = None,
+    ) -> list[Prediction]:
+        """Find keypoints in one picture or a list of pictures.
+
+        Args:
+            images: one or a list of: path, URL, bytes, base64 text or data URI, file object, PIL
+                image, uint8 array (H, W), (H, W, 1) or (H, W, 3).
+            confidence: lowest instance score; 0.4 and 40 both mean 40 %. Default: the model's.
+            iou_threshold: overlap above which the weaker of two boxes is dropped.
+            keypoint_confidence: kept in the prediction for formats and drawing; changes no array.
+            max_detections: the best-scored instances are kept.
+            class_filter: names or ids of the classes to return.
+            color: order of the channels of arrays, ``bgr`` as in OpenCV or ``rgb``.
+            options: what only some families know.
+
+        Returns:
+            One prediction per picture, in pixels of the picture as it is seen upright.
+
+        Raises:
+            InputError: a value is wrong, a picture cannot be read, or an option is not known here.
+        """
+        options = options or InferOptions()
+        if unknown := options.chosen() - self.predictor.honours:
+            raise InputError(
+                f"The model {self.id!r} has no option {', '.join(sorted(unknown))}; "
+                f"it knows {', '.join(sorted(self.predictor.honours)) or 'none'}."
+            )
+        default = self.description
+        request = Request(
+            confidence=_share("confidence", confidence, default.confidence),
+            iou_threshold=_share("iou_threshold", iou_threshold, default.iou_threshold),
+            keypoint_confidence=_share("keypoint_confidence", keypoint_confidence, 0.0),
+            max_detections=_positive("max_detections", max_detections),
+            class_ids=self._class_ids(class_filter),
+            options=options,
+        )
+        sources = list(images) if isinstance(images, list | tuple) else [cast(ImageSource, images)]
+        if options.boxes is not None and len(options.boxes) != len(sources):
+            raise InputError(
+                f"options.boxes has {len(options.boxes)} arrays for {len(sources)} pictures: "
+                "give one (N, 4) array per picture."
+            )
+        began = time.perf_counter()
+        pictures = [read_image(s, color=color, settings=self._settings) for s in sources]
+        decode_ms = (time.perf_counter() - began) * 1e3 / max(1, len(sources))
+        found = self.predictor.predict(pictures, request)
+        return [replace(p, timings={"decode": decode_ms, **p.timings}) for p in found]
+
+    __call__ = infer
+
+    def warmup(self) -> None:
+        """Run once on an empty picture, so that the first real one is as fast as the others."""
+        width, height = self.input_size
+        self.infer(np.full((height, width, 3), 114, np.uint8))
+
+    def close(self) -> None:
+        """Free what the runtime holds; the model cannot be used afterwards."""
+        self.predictor.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Model {self.id!r}: {self.task}, {len(self.class_names)} classes, "
+            f"{self.runtime} on {self.device} in {self.precision}>"
+        )
+
+    def _class_ids(self, class_filter: Iterable[str | int] | None) -> frozenset[int] | None:
+        if class_filter is None:
+            return None
+        wanted = [class_filter] if isinstance(class_filter, str | int) else list(class_filter)
+        ids = set()
+        for entry in wanted:
+            if isinstance(entry, str) and entry in self.class_names:
+                ids.add(self.class_names.index(entry))
+            elif isinstance(entry, int) and 0 <= entry < len(self.class_names):
+                ids.add(entry)
+            else:
+                raise InputError(
+                    f"class_filter names {entry!r}, which {self.id!r} does not know; "
+                    f"its classes are {', '.join(self.class_names)}."
+                )
+        return frozenset(ids)
+
+
+def _share(name: str, value: float | None, default: float) -> float:
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise InputError(f"{name} is {value!r}: give a number from 0 to 1, or per cent up to 100.")
+    number = float(value) / 100 if value > 1 else float(value)
+    if not 0 <= number <= 1:
+        raise InputError(f"{name} is {value!r}: give a number from 0 to 1, or per cent up to 100.")
+    return number
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{name} is {value!r}: give a whole number of at least 1.")
+    return int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How a model is to be loaded: what ``get_model`` was asked for beside the model itself."""
+
+    settings: Settings
+    runtime: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    card: Mapping[str, Any] = field(default_factory=dict)
+    detector: Model | None = None
+    keypoints: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One row of the catalogue: a named model of a family.
+
+    Attributes:
+        id: name; ``aliases`` are other names for it.
+        family: name of its family.
+        task: what it finds.
+        skeleton: name of its skeleton.
+        source: where the weights come from, for people to read.
+        licence: of the weights.
+        file: the file in the package, None where it has to be fetched.
+        size_bytes: of the file, None where unknown.
+        sha256: of the file, None where unknown.
+        claims: figures that its authors state, None where we cannot verify one.
+    """
+
+    id: str
+    family: str
+    task: Task
+    skeleton: str
+    source: str
+    licence: str
+    aliases: tuple[str, ...] = ()
+    file: Path | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    claims: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of models: its catalogue rows and how a file becomes a model.
+
+    Attributes:
+        name: of the family, as in ``model.json``.
+        variants: its rows.
+        load: opens a file under an id (None: the file's own first one).
+    """
+
+    name: str
+    variants: tuple[Variant, ...]
+    load: Callable[[Path, str | None, Loading], Model]

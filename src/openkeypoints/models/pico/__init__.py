@@ -1,0 +1,138 @@
+"""The pico family: small two-part models, one of them in the package, for anybody's keypoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openkeypoints.errors import InputError
+from openkeypoints.models.base import Description, Family, Loading, Model
+from openkeypoints.models.pico.finder import PicoFinder
+from openkeypoints.models.pico.reader import PicoReader
+from openkeypoints.models.pico.spec import PicoSpec, spec_from_okp
+from openkeypoints.models.pico.variants import VARIANTS
+from openkeypoints.models.topdown import Finder, ModelFinder, TopDown, View
+from openkeypoints.runtimes import Artifact, Session, open_session
+from openkeypoints.weights.okp import OkpFile, open_okp
+from openkeypoints.weights.tensors import tensors_from_bytes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CARD_KEYS = frozenset({"class_names", "confidence", "iou_threshold", "licence"})
+"""What a caller's card may change of a pico model."""
+
+
+def load(path: Path, view_id: str | None, loading: Loading) -> Model:
+    """Open a ``.okp`` file of this family as a model.
+
+    Args:
+        path: the file.
+        view_id: which of its views; None takes the first.
+        loading: runtime, device, precision, card, detector and keypoints that the caller chose.
+    """
+    file = open_okp(path)
+    spec = with_card(spec_from_okp(file), loading)
+    name, view = spec.view(view_id)
+    view = _with_class_names(view, loading)
+    if loading.keypoints is not None:
+        view = part_of(view, loading.keypoints)
+    reader = PicoReader(_session(file, spec, "pose", loading), spec)
+    finder: Finder
+    if loading.detector is not None:
+        finder = ModelFinder(loading.detector)
+    else:
+        finder = PicoFinder(_session(file, spec, "detector", loading), spec.detector_size)
+    description = Description(
+        id=name if view_id else str(path),
+        task="keypoint-detection",
+        class_names=view.class_names,
+        skeletons=view.skeletons,
+        input_size=finder.input_size,
+        confidence=spec.confidence,
+        iou_threshold=spec.iou_threshold,
+        licence=spec.licence,
+        card=spec.card,
+    )
+    predictor = TopDown(description.id, view, finder, reader)
+    return Model(description, predictor, loading.settings)
+
+
+def with_card(spec: PicoSpec, loading: Loading) -> PicoSpec:
+    """Return the specification with what the caller's card changes.
+
+    Raises:
+        InputError: the card has a key that this family does not know.
+    """
+    card = dict(loading.card)
+    if unknown := sorted(card.keys() - CARD_KEYS):
+        raise InputError(
+            f"card has {unknown[0]!r}, which a pico model does not take; "
+            f"it takes {', '.join(sorted(CARD_KEYS))}."
+        )
+    return replace(
+        spec,
+        confidence=float(card.get("confidence", spec.confidence)),
+        iou_threshold=float(card.get("iou_threshold", spec.iou_threshold)),
+        licence=str(card.get("licence", spec.licence)),
+    )
+
+
+def _with_class_names(view: View, loading: Loading) -> View:
+    names = loading.card.get("class_names")
+    if names is None:
+        return view
+    if len(names) != len(view.class_names):
+        raise InputError(f"card names {len(names)} classes, the model has {len(view.class_names)}.")
+    return replace(view, class_names=tuple(str(n) for n in names))
+
+
+def part_of(view: View, keypoints: Sequence[str]) -> View:
+    """Return a view of some keypoints: names, or names of groups, in the order of the skeleton.
+
+    Raises:
+        InputError: a name is neither a keypoint nor a group of any class.
+    """
+    known = {n for s in view.skeletons.values() for n in (*s.keypoints, *s.groups)}
+    if unknown := [name for name in keypoints if name not in known]:
+        raise InputError(
+            f"keypoints names {unknown[0]!r}, which the model does not know; "
+            f"it knows {', '.join(sorted(known))}."
+        )
+    skeletons, maps = {}, {}
+    for class_id, skeleton in view.skeletons.items():
+        wanted = set(keypoints)
+        for group in wanted & skeleton.groups.keys():
+            wanted |= {skeleton.keypoints[i] for i in skeleton.groups[group]}
+        rows = [i for i, name in enumerate(skeleton.keypoints) if name in wanted]
+        skeletons[class_id] = skeleton.part(rows)
+        maps[class_id] = tuple(view.maps[class_id][i] for i in rows)
+    return View(view.class_names, skeletons, maps)
+
+
+def _session(file: OkpFile, spec: PicoSpec, part: str, loading: Loading) -> Session:
+    def torch_module() -> nn.Module:
+        # torch is loaded only where the torch runtime runs the model.
+        from openkeypoints.models.pico.network import build  # noqa: PLC0415
+
+        name = f"{part}.safetensors"
+        return build(part, spec.networks[part], tensors_from_bytes(file.read(name), name))
+
+    artifact = Artifact(
+        onnx=file.read(f"{part}.onnx"),
+        name=f"{file.path.name}:{part}",
+        torch_module=torch_module,
+    )
+    return open_session(
+        artifact,
+        runtime=loading.runtime,
+        device=loading.device,
+        precision=loading.precision,
+        threads=loading.settings.threads,
+        cache_dir=loading.settings.cache_dir / "compiled",
+    )
+
+
+FAMILY = Family("pico", VARIANTS, load)

@@ -1,0 +1,155 @@
+"""What ``model.json`` of a pico file says, checked and typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openkeypoints.errors import UnknownModelError, WeightsError
+from openkeypoints.models.topdown import View
+from openkeypoints.results import Skeleton
+from openkeypoints.weights.okp import OkpFile
+
+
+@dataclass(frozen=True, slots=True)
+class PicoSpec:
+    """A pico model apart from its weights.
+
+    Attributes:
+        views: id -> what of the maps it shows; the first is what a path opens.
+        detector_size: (width, height) of the detector's input.
+        crop_size: (width, height) of the crops.
+        fill: part of the crop that the long side of the box takes.
+        flip: (K,) partner of each map in a mirrored crop.
+        calibration: mass of the map's four strongest cells -> chance that the point is right, as
+            two rows of increasing numbers.
+        confidence: default threshold of detections.
+        iou_threshold: default of box suppression.
+        networks: ``pose`` and ``detector`` -> arguments of their classes.
+        licence: of the weights.
+        card: facts about origin, training and accuracy.
+    """
+
+    views: Mapping[str, View]
+    detector_size: tuple[int, int]
+    crop_size: tuple[int, int]
+    fill: float
+    flip: tuple[int, ...]
+    calibration: NDArray[np.float64]
+    confidence: float
+    iou_threshold: float
+    networks: Mapping[str, Mapping[str, Any]]
+    licence: str
+    card: Mapping[str, Any]
+
+    def view(self, name: str | None) -> tuple[str, View]:
+        """Return a view by its id, the first one for None.
+
+        Raises:
+            UnknownModelError: the file has no such view.
+        """
+        chosen = next(iter(self.views)) if name is None else name
+        if chosen not in self.views:
+            raise UnknownModelError(
+                f"The file has no view {name!r}; it has {', '.join(self.views)}."
+            )
+        return chosen, self.views[chosen]
+
+
+def spec_from_okp(file: OkpFile) -> PicoSpec:
+    """Read the specification of a pico file.
+
+    Raises:
+        WeightsError: the file is of another family, or a field is missing or wrong.
+    """
+    model = file.model
+    if model.get("family") != "pico":
+        raise WeightsError(f"{file.path.name} holds a {model.get('family')!r}, not a pico model.")
+    try:
+        return PicoSpec(
+            views={v["id"]: _view(v["classes"]) for v in model["views"]},
+            detector_size=_pair(model["detector"]["input_size"]),
+            crop_size=_pair(model["pose"]["input_size"]),
+            fill=float(model["pose"]["fill"]),
+            flip=tuple(model["pose"]["flip"]),
+            calibration=np.array(model["pose"]["calibration"], np.float64),
+            confidence=float(model["thresholds"]["confidence"]),
+            iou_threshold=float(model["thresholds"]["iou"]),
+            networks={part: model[part]["network"] for part in ("pose", "detector")},
+            licence=str(model["licence"]),
+            card=dict(model.get("card", {})),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"model.json in {file.path.name} is incomplete or wrong at {error}."
+        ) from error
+
+
+def spec_to_json(spec: PicoSpec) -> dict[str, Any]:
+    """Return what :func:`spec_from_okp` reads."""
+    return {
+        "family": "pico",
+        "views": [{"id": name, "classes": _classes(view)} for name, view in spec.views.items()],
+        "detector": {
+            "input_size": list(spec.detector_size),
+            "network": dict(spec.networks["detector"]),
+        },
+        "pose": {
+            "input_size": list(spec.crop_size),
+            "fill": spec.fill,
+            "flip": list(spec.flip),
+            "calibration": spec.calibration.round(4).tolist(),
+            "network": dict(spec.networks["pose"]),
+        },
+        "thresholds": {"confidence": spec.confidence, "iou": spec.iou_threshold},
+        "licence": spec.licence,
+        "card": dict(spec.card),
+    }
+
+
+def _view(classes: Sequence[Mapping[str, Any]]) -> View:
+    skeletons = {i: _skeleton(c["skeleton"]) for i, c in enumerate(classes)}
+    maps = {i: tuple(c["maps"]) for i, c in enumerate(classes)}
+    for i, skeleton in skeletons.items():
+        if len(maps[i]) != len(skeleton):
+            raise ValueError(f"class {i}: {len(maps[i])} maps for {len(skeleton)} keypoints")
+    return View(tuple(c["name"] for c in classes), skeletons, maps)
+
+
+def _classes(view: View) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "maps": list(view.maps[i]),
+            "skeleton": {
+                k: dict(v) if k == "groups" else v for k, v in _fields(view.skeletons[i]).items()
+            },
+        }
+        for i, name in enumerate(view.class_names)
+    ]
+
+
+def _fields(skeleton: Skeleton) -> dict[str, Any]:
+    names = ("name", "keypoints", "edges", "flip", "sigmas", "colors", "groups")
+    return {name: getattr(skeleton, name) for name in names}
+
+
+def _skeleton(data: Mapping[str, Any]) -> Skeleton:
+    return Skeleton(
+        name=str(data["name"]),
+        keypoints=tuple(data["keypoints"]),
+        edges=tuple((int(a), int(b)) for a, b in data["edges"]),
+        flip=tuple(data["flip"]),
+        sigmas=tuple(data["sigmas"]),
+        colors=tuple(data["colors"]),
+        groups={name: tuple(group) for name, group in data["groups"].items()},
+    )
+
+
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    width, height = values
+    return int(width), int(height)

@@ -1,0 +1,119 @@
+"""What a training run is made of, as typed records read from a YAML file or the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from openkeypoints.errors import InputError
+from openkeypoints.train.detector_samples import WindowPolicy
+from openkeypoints.train.keypoint_samples import CropPolicy
+from openkeypoints.train.loop import Schedule
+
+Part = Literal["pose", "detector"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """One annotation file of the mixture.
+
+    Attributes:
+        annotations: COCO-keypoints JSON.
+        pictures: folder of its pictures, None where the file tells.
+        pose: share of the keypoint network's samples, 0 = not used.
+        detector: share of the detector's samples, 0 = not used.
+        complete: False where instances may be missing from the labels.
+        min_side: instances with a shorter box side, px, are ignored by the detector.
+    """
+
+    annotations: Path
+    pictures: Path | None = None
+    pose: float = 1.0
+    detector: float = 1.0
+    complete: bool = True
+    min_side: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """A training run of a pico model.
+
+    Attributes:
+        sources: what is learned from.
+        val: what is measured on, None = nothing.
+        out: folder of checkpoints, logs, pictures and ``best.okp``.
+        views: id -> name of a skeleton, the last one having all keypoint slots; empty = one view
+            with the classes and keypoints of the first source.
+        init: ``.okp`` file or catalogue id to start from, None = random weights.
+        minutes: wall time of the whole run; sets the number of steps where a schedule has none.
+        pose: schedule of the keypoint network, steps 0 = from ``minutes``.
+        detector: schedule of the detector, steps 0 = from ``minutes``.
+        crops: how crops are drawn.
+        windows: how windows are drawn.
+        detector_size: (width, height) of the detector's input in use.
+        cap: divergence above which a label pulls no harder, None = never.
+        precision: ``auto``, ``f32`` or ``bf16``.
+        device: ``auto``, ``cpu``, ``cuda:N``.
+        threads: CPU threads, 0 = all.
+        seed: of weights and samples.
+        cache_bytes: memory for decoded pictures.
+    """
+
+    sources: tuple[SourceConfig, ...]
+    val: SourceConfig | None = None
+    out: Path = Path("runs")
+    views: Mapping[str, str] = field(default_factory=dict)
+    init: str | None = None
+    minutes: float | None = None
+    pose: Schedule = field(default_factory=lambda: Schedule(steps=0))
+    detector: Schedule = field(default_factory=lambda: Schedule(steps=0))
+    crops: CropPolicy = field(default_factory=CropPolicy)
+    windows: WindowPolicy = field(default_factory=WindowPolicy)
+    detector_size: tuple[int, int] = (320, 320)
+    cap: float | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int = 0
+    seed: int = 0
+    cache_bytes: int = 2 << 30
+
+
+def config_from_mapping(data: Mapping[str, Any], root: Path) -> TrainConfig:
+    """Read a configuration; paths are relative to ``root``.
+
+    Raises:
+        InputError: a key is unknown or a value has the wrong form.
+    """
+    values = dict(data)
+    try:
+        for name, kind in (("pose", Schedule), ("detector", Schedule)):
+            if name in values:
+                values[name] = kind(**values[name])
+        if "crops" in values:
+            values["crops"] = _with_pairs(CropPolicy(), values["crops"])
+        if "windows" in values:
+            values["windows"] = _with_pairs(WindowPolicy(), values["windows"])
+        values["sources"] = tuple(_source(s, root) for s in values.get("sources", ()))
+        if values.get("val"):
+            values["val"] = _source(values["val"], root)
+        if "out" in values:
+            values["out"] = Path(values["out"])
+        if "detector_size" in values:
+            values["detector_size"] = tuple(values["detector_size"])
+        return TrainConfig(**values)
+    except (TypeError, KeyError) as error:
+        known = ", ".join(f.name for f in fields(TrainConfig))
+        raise InputError(
+            f"The training configuration is wrong ({error}); its keys are {known}."
+        ) from error
+
+
+def _source(data: Mapping[str, Any], root: Path) -> SourceConfig:
+    paths = {k: root / data[k] for k in ("annotations", "pictures") if data.get(k)}
+    return SourceConfig(**{**data, **paths})
+
+
+def _with_pairs(policy: Any, data: Mapping[str, Any]) -> Any:
+    return replace(policy, **{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})

@@ -1,0 +1,165 @@
+"""What the loop trains for the pico family: its keypoint network and its detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from openkeypoints.geometry import xywh_from_xyxy
+from openkeypoints.images import read_image
+from openkeypoints.metrics import score
+from openkeypoints.models.base import Description, Model, Request
+from openkeypoints.models.pico.finder import PicoFinder
+from openkeypoints.models.pico.network import ByteInput
+from openkeypoints.models.pico.reader import PicoReader
+from openkeypoints.models.pico.spec import PicoSpec
+from openkeypoints.models.topdown import NoFinder, TopDown
+from openkeypoints.runtimes import Artifact, Session, open_session
+from openkeypoints.settings import Settings
+from openkeypoints.train.coco import Dataset
+from openkeypoints.train.detector_samples import WindowSampler
+from openkeypoints.train.evaluate import LOW_CONFIDENCE, Predictions, predict
+from openkeypoints.train.keypoint_samples import KeypointSampler
+from openkeypoints.train.pico import center_targets, detector_loss, keypoint_loss
+
+CAP_AFTER = 0.1
+"""Part of the run after which wrong labels are capped: before, every label looks wrong."""
+LENIENT_AFTER = 0.33
+"""Part of the run after which confident finds beside incomplete labels go unpunished."""
+BOX_WEIGHT = 1.0
+
+
+class KeypointTask:
+    """Trains the keypoint network on crops; evaluates it in the labelled boxes."""
+
+    figure = "within.1"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        sampler: KeypointSampler,
+        spec: PicoSpec,
+        *,
+        cap: float | None = None,
+        truth: Mapping[str, Any] | None = None,
+        val: Dataset | None = None,
+    ) -> None:
+        self.network, self._sampler, self._spec, self._cap = network, sampler, spec, cap
+        self._truth, self._val = truth, val
+
+    def batch(self, step: int, count: int) -> Mapping[str, Any]:
+        """Return ``images``, ``points`` and ``weights`` of a step."""
+        return self._sampler.batch(step, count)
+
+    def losses(
+        self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any], progress: float
+    ) -> dict[str, Tensor]:
+        """Return the keypoint loss."""
+        maps = outputs["maps"]
+        points, weights = (
+            torch.from_numpy(batch[name]).to(maps.device) for name in ("points", "weights")
+        )
+        cap = self._cap if progress > CAP_AFTER else None
+        return {"keypoints": keypoint_loss(maps, points, weights, cap=cap)}
+
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Return the share of keypoints near their labels, in the labelled boxes."""
+        if self._val is None or self._truth is None:
+            return {}
+        model = self.model(network)
+        figures = score(self._truth, predict(model, self._val, boxes="given"), min_side=0)
+        return {k: v for k, v in figures.items() if isinstance(v, float)}
+
+    def model(self, network: nn.Module) -> Model:
+        """Return the network as a model without a detector."""
+        name, view = self._spec.view(list(self._spec.views)[-1])
+        reader = PicoReader(_session(network), self._spec)
+        predictor = TopDown(name, view, NoFinder(self._spec.crop_size), reader)
+        description = Description(
+            id=name,
+            task="keypoint-detection",
+            class_names=view.class_names,
+            skeletons=view.skeletons,
+            input_size=self._spec.crop_size,
+            confidence=self._spec.confidence,
+            iou_threshold=self._spec.iou_threshold,
+            licence=self._spec.licence,
+            card={},
+        )
+        return Model(description, predictor, Settings.from_env())
+
+
+class DetectorTask:
+    """Trains the detector on windows; evaluates it on whole pictures."""
+
+    figure = "box_ap50"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        sampler: WindowSampler,
+        spec: PicoSpec,
+        *,
+        truth: Mapping[str, Any] | None = None,
+        val: Dataset | None = None,
+        min_side: float = 48.0,
+    ) -> None:
+        self.network, self._sampler, self._spec = network, sampler, spec
+        self._truth, self._val, self._min_side = truth, val, min_side
+        self._classes = len(next(iter(spec.views.values())).class_names)
+
+    def batch(self, step: int, count: int) -> Mapping[str, Any]:
+        """Return ``images`` and the ``windows`` of a step."""
+        windows = self._sampler.batch(step, count)
+        return {"images": np.stack([w.image for w in windows]), "windows": windows}
+
+    def losses(
+        self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any], progress: float
+    ) -> dict[str, Tensor]:
+        """Return the losses of centres and boxes."""
+        windows, device = batch["windows"], outputs["centers"].device
+        targets = center_targets(windows, self._classes, int(batch["images"].shape[1]))
+        targets = type(targets)(*(t.to(device) for t in targets))
+        incomplete = None
+        if progress > LENIENT_AFTER:
+            incomplete = torch.tensor([not w.complete for w in windows], device=device)
+        centers, boxes = detector_loss(outputs, targets, incomplete)
+        return {"centers": centers, "boxes": BOX_WEIGHT * boxes}
+
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Return box AP50, and the share of pictures without instances and without a find."""
+        if self._val is None or self._truth is None:
+            return {}
+        finder = PicoFinder(_session(network), self._spec.detector_size)
+        found = find(finder, self._val, self._spec.iou_threshold)
+        threshold = self._spec.confidence
+        figures = score(self._truth, found, min_side=self._min_side, threshold=threshold)
+        return {k: v for k, v in figures.items() if isinstance(v, float)}
+
+
+def find(finder: PicoFinder, dataset: Dataset, iou_threshold: float) -> Predictions:
+    """Return the boxes of a detector alone, in the shape that ``metrics.score`` takes."""
+    request, rows = Request(LOW_CONFIDENCE, iou_threshold), []
+    for picture in dataset.pictures:
+        image: NDArray[np.uint8] = read_image(picture.read(), settings=Settings.from_env())
+        (found,), _ = finder.find([image], request)
+        factor = np.array(picture.size) / np.array(image.shape[1::-1])
+        for box, value in zip(xywh_from_xyxy(found.boxes), found.scores, strict=True):
+            xywh = (box * np.tile(factor, 2)).tolist()
+            rows.append(
+                {"image_id": picture.image_id, "bbox": xywh, "keypoints": [], "score": float(value)}
+            )
+    return {"keypoints": [], "results": rows}
+
+
+def _session(network: nn.Module) -> Session:
+    artifact = Artifact(
+        onnx=b"", name="the network in training", torch_module=lambda: ByteInput(network)
+    )
+    device = str(next(network.parameters()).device)
+    return open_session(artifact, runtime="torch", device=device, precision="f32")

@@ -1,0 +1,35 @@
+"""Cards: small JSON or YAML files in which a user says what a bare model file cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from openkeypoints.errors import InputError, NotFoundError
+
+
+def read_card(card: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]:
+    """Return the content of a card; a mapping is a card already, None an empty one.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InputError: the file is neither JSON nor YAML, or holds no mapping.
+    """
+    if card is None or isinstance(card, Mapping):
+        return dict(card or {})
+    path = Path(card)
+    if not path.is_file():
+        raise NotFoundError(f"No card at {path}.")
+    try:
+        # JSON is read as JSON: YAML would take its tabs and some of its escapes amiss.
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(f"The card {path.name} cannot be read ({error}).") from error
+    if not isinstance(data, dict):
+        raise InputError(f"The card {path.name} holds no mapping of names to values.")
+    return data
