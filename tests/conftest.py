@@ -72,3 +72,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="session")
+def tiny_okp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small pico file with the views of ``person`` and random weights."""
+    from tests.tiny_pico import write_tiny_pico  # torch, which few tests need
+
+    return write_tiny_pico(tmp_path_factory.mktemp("models") / "tiny.okp")

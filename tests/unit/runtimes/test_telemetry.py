@@ -52,6 +52,18 @@ for source in (path, path.read_bytes()):
 time.sleep(0.5)
 """
 
+PREDICT = """
+import sys, time
+from openkeypoints.cli import main
+from openkeypoints.samples import sample
+
+sys.argv = ["okp", "predict", str(sample("people")), "--save", sys.argv[2], "--json"]
+try:
+    main()
+finally:
+    time.sleep(0.5)
+"""
+
 CONVERT = """
 import sys
 from openkeypoints.runtimes.openvino import disable_telemetry
@@ -116,6 +128,14 @@ def test_a_run_opens_no_connection_writes_no_home_and_prints_nothing(child, runt
 def test_a_run_of_openvino_writes_into_the_cache_folder(child):
     child.run(RUN, "openvino")
     assert [path.suffix for path in (child.cache / "compiled").iterdir()] == [".blob"]
+
+
+def test_okp_predict_opens_no_connection_and_writes_where_it_was_told(child, tmp_path):
+    done = child.run(PREDICT, str(tmp_path / "out"))
+    assert (child.connections(), child.home_files(), done.stderr) == ("", [], "")
+    assert done.stdout.startswith('{"source":')
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == [".okp-outputs.json", "people.jpg", "people.json"]
 
 
 def test_the_converter_of_openvino_is_silent_too(child):

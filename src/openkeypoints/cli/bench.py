@@ -1,0 +1,134 @@
+"""``okp bench``: how fast a model is on this machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from openkeypoints.cli.options import PRECISIONS, RUNTIMES, ModelOptions, json_option, takes
+from openkeypoints.cli.progress import Bar
+from openkeypoints.cli.tables import listing, table
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What ``okp bench`` was asked for."""
+
+    model: str | None
+    card: Path | None
+    image: Path | None
+    runtimes: tuple[str, ...]
+    device: str
+    precision: str
+    rounds: int
+    as_json: bool
+
+
+@click.command()
+@click.option("--model", metavar="ID", help="Catalogue id or file.  [default: person]")
+@click.option(
+    "--card",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="JSON or YAML with what a bare model file cannot say.",
+)
+@click.option(
+    "--image",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Picture.  [default: the photograph in the package]",
+)
+@click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    type=click.Choice((*RUNTIMES, "all")),
+    default=("auto",),
+    help="May be given several times; all: each one that is installed.  [default: auto]",
+)
+@click.option("--device", metavar="NAME", default="auto", show_default=True)
+@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=30, show_default=True)
+@json_option
+@takes(BenchOptions)
+def bench(options: BenchOptions) -> None:
+    """Measure how fast a model is here, from the bytes of a picture to the result.
+
+    Wall time (median and 95th percentile, ms) in all and of the stages decode, prepare, run and
+    finish; CPU time of all threads per picture; time to load and of the first picture; the largest
+    memory of the process until then, so measure one runtime alone to know its own.
+
+    \b
+    Example:
+      okp bench --runtime all --rounds 50
+    """  # noqa: D301
+    from openkeypoints.cli import machine  # noqa: PLC0415
+    from openkeypoints.cli.sources import Source  # noqa: PLC0415
+    from openkeypoints.samples import sample  # noqa: PLC0415
+    from openkeypoints.settings import Settings  # noqa: PLC0415
+
+    path = options.image or sample("people")
+    Source(str(path), path).read(Settings.from_env())  # says what is wrong with it, if anything
+    names = _runtimes(options.runtimes)
+    rows = []
+    with Bar(len(names), "runtimes") as bar:
+        for number, name in enumerate(names, 1):
+            rows.append(_measured(options, name, path.read_bytes()))
+            bar.update(number)
+    report = {"cpu": machine.cpu(), "versions": machine.versions(), "runs": rows}
+    click.echo(json.dumps(report) if options.as_json else _page(report))
+
+
+def _runtimes(asked: Sequence[str]) -> list[str]:
+    from openkeypoints.runtimes import available_runtimes  # noqa: PLC0415
+
+    names = [n for name in asked for n in (available_runtimes() if name == "all" else [name])]
+    return list(dict.fromkeys(names))
+
+
+def _measured(options: BenchOptions, runtime: str, picture: bytes) -> dict[str, Any]:
+    from openkeypoints.cli.loading import load_model  # noqa: PLC0415
+    from openkeypoints.cli.speed import measure  # noqa: PLC0415
+
+    chosen = ModelOptions(options.model, options.card, runtime, options.device, options.precision)
+    began = time.perf_counter()
+    with load_model(chosen) as model:
+        load_ms = (time.perf_counter() - began) * 1e3
+        return {"load_ms": round(load_ms, 2), **measure(model, picture, rounds=options.rounds)}
+
+
+def _page(report: dict[str, Any]) -> str:
+    header = ["runtime", "precision", "decode", "prepare", "run", "finish", "total p50", "p95"]
+    header += ["CPU-ms", "first", "load", "MB"]
+    rows = [
+        [
+            f"{row['runtime']}/{row['device']}",
+            row["precision"],
+            *(stage["p50"] for stage in row["stages"].values()),
+            row["total"]["p50"],
+            row["total"]["p95"],
+            row["cpu_ms"],
+            row["first_ms"],
+            row["load_ms"],
+            row["peak_memory_mb"] or "?",
+        ]
+        for row in report["runs"]
+    ]
+    first = report["runs"][0]
+    facts = {
+        "model": first["model"],
+        "picture": "{} x {} px".format(*first["image_size"]),
+        "instances": first["instances"],
+        "rounds": first["rounds"],
+        **report["cpu"],
+    }
+    notes = "Stages: median ms of wall time."
+    if not first["instances"]:
+        notes += " Nothing was found, so keypoints were not computed: take another picture."
+    return f"{listing(facts)}\n\n{table(header, rows)}\n\n{notes}"
