@@ -38,15 +38,14 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Return the settings that the environment asks for."""
         env = os.environ if environ is None else environ  # noqa: TID251
-        plain = cls(cache_dir=Path())  # the class has slots, so it holds no default values itself
         return cls(
             cache_dir=default_cache_dir(env),
             offline=env.get("OKP_OFFLINE", "") not in ("", "0", "false"),
             api_key=env.get("ROBOFLOW_API_KEY") or env.get("API_KEY"),
-            max_pixels=int(env.get("OKP_MAX_PIXELS", plain.max_pixels)),
-            max_download_bytes=int(env.get("OKP_MAX_DOWNLOAD_BYTES", plain.max_download_bytes)),
-            timeout_s=float(env.get("OKP_TIMEOUT", plain.timeout_s)),
-            threads=int(env.get("OKP_THREADS", plain.threads)),
+            max_pixels=int(_number(env, "OKP_MAX_PIXELS", cls.max_pixels)),
+            max_download_bytes=int(_number(env, "OKP_MAX_DOWNLOAD_BYTES", cls.max_download_bytes)),
+            timeout_s=_number(env, "OKP_TIMEOUT", cls.timeout_s),
+            threads=int(_number(env, "OKP_THREADS", cls.threads)),
         )
 
 
