@@ -18,6 +18,8 @@ from openkeypoints.errors import InputError
 Floats = NDArray[np.floating[Any]]
 Matrix = NDArray[np.float64]
 """An affine map: (2, 3) float64, applied to column vectors (x, y, 1)."""
+SMALLEST_AREA = 1e-12
+"""Stands for an area of zero, px²: a point on the spot then still has a similarity of 1."""
 
 
 # --- box layouts -----------------------------------------------------------------------------
@@ -281,8 +283,7 @@ def oks(
     Source: https://cocodataset.org/#keypoints-eval, section 1.3.
     """
     squared = np.sum((predicted - labelled).astype(np.float64) ** 2, axis=-1)
-    # The smallest area keeps a point on the spot at 1 where an area is zero.
-    room = 2 * np.maximum(areas, np.finfo(np.float64).tiny)[..., None] * (2 * sigmas) ** 2
+    room = 2 * np.maximum(areas, SMALLEST_AREA)[..., None] * (2 * sigmas) ** 2
     with np.errstate(over="ignore"):
         near = np.exp(-np.where(np.isnan(squared), np.inf, squared) / room)
     counted = np.broadcast_to(visible, near.shape)
