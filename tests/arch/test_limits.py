@@ -29,6 +29,7 @@ LAZY = {
     "runtimes/__init__.py": "a runtime, when a session is opened",
     "formats/supervision.py": "an extra",
     "train/evaluate.py": "an extra",
+    "train/logs.py": "an extra",
 }
 LAZY_FOLDERS = {"cli": "a command loads what it needs, so that `okp --help` stays quick"}
 

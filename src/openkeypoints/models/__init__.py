@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from openkeypoints.errors import NotFoundError, UnknownModelError, WeightsError
+from openkeypoints.errors import InputError, NotFoundError, UnknownModelError, WeightsError
 from openkeypoints.models.base import Family, InferOptions, Loading, Model, Variant
 from openkeypoints.settings import Settings
 from openkeypoints.weights.cards import read_card
@@ -71,7 +71,7 @@ def get_model(  # noqa: PLR0913  # arch: signature of the specification
     model_id: str | Path | None = None,
     *,
     card: Mapping[str, Any] | str | Path | None = None,
-    detector: str | Model | None = None,
+    detector: str | Path | Model | None = None,
     keypoints: str | Iterable[str] | None = None,
     api_key: str | None = None,
     runtime: str = "auto",
@@ -85,7 +85,8 @@ def get_model(  # noqa: PLR0913  # arch: signature of the specification
         model_id: id of the catalogue, or path of a ``.okp`` file; None is the person model in the
             package.
         card: what a bare file cannot say, as a dict or a JSON or YAML file.
-        detector: finds the instances in place of the model's own detector: an id or a model.
+        detector: finds the instances in place of the model's own detector: a model, or an id or
+            path that is opened on the same device.
         keypoints: name of a group, or names of keypoints: only these are computed.
         api_key: key of a Roboflow account; default: the environment's.
         runtime: ``openvino``, ``onnxruntime``, ``torch``; ``auto`` is the fastest that is
@@ -108,17 +109,29 @@ def get_model(  # noqa: PLR0913  # arch: signature of the specification
     settings = settings or Settings.from_env()
     if api_key is not None:
         settings = replace(settings, api_key=api_key)
-    finder = get_model(detector, settings=settings) if isinstance(detector, str) else detector
+    record, path, view = _locate(DEFAULT if model_id is None else str(model_id))
     loading = Loading(
         settings=settings,
         runtime=runtime,
         device=device,
         precision=precision,
         card=read_card(card),
-        detector=finder,
         keypoints=_names(keypoints),
     )
-    name = DEFAULT if model_id is None else str(model_id)
+    if isinstance(detector, Model):
+        loading = replace(loading, detector=detector)
+    elif isinstance(detector, str | Path):
+        finder = get_model(detector, device=device, settings=settings)
+        loading = replace(loading, detector=finder, owns_detector=True)
+    elif detector is not None:
+        raise InputError(
+            f"detector is a {type(detector).__name__}: give an id, a path or a loaded model."
+        )
+    return record.load(path, view, loading)
+
+
+def _locate(name: str) -> tuple[Family, Path, str | None]:
+    """Return family, file and view of a path or an id; an existing file wins over an id."""
     path = Path(name)
     if path.is_file():
         if path.suffix.lower() not in MODEL_SUFFIXES:
@@ -126,13 +139,13 @@ def get_model(  # noqa: PLR0913  # arch: signature of the specification
                 f"{path.name} is no model file that this version reads; it reads "
                 f"{', '.join(MODEL_SUFFIXES)}."
             )
-        return family(str(open_okp(path).model.get("family"))).load(path, None, loading)
+        return family(str(open_okp(path).model.get("family"))), path, None
     if path.suffix.lower() in MODEL_SUFFIXES:
         raise NotFoundError(f"No model file at {path}.")
     variant = find_variant(name)
     if variant.file is None:
         raise NotFoundError(f"The weights of {variant.id!r} are not here: {variant.source}.")
-    return family(variant.family).load(variant.file, variant.id, loading)
+    return family(variant.family), variant.file, variant.id
 
 
 def _names(keypoints: str | Iterable[str] | None) -> tuple[str, ...] | None:

@@ -34,11 +34,12 @@ class InferOptions:
         max_candidates: boxes that enter suppression.
         retina_masks: masks at the size of the picture.
         boxes: one (N, 4) array of x1 y1 x2 y2 px per picture, in place of a detector's.
-        box_threshold: lowest score of a detector's box, where it differs from ``confidence``.
+        box_threshold: lowest score of a detector's box, in place of ``confidence``.
         max_persons: instances of which a top-down model finds the keypoints.
         oks_nms: keypoint similarity above which the weaker of two instances is dropped.
         flip_test: average with the mirrored picture.
-        whole_image: take the whole picture for one instance where nothing is found.
+        whole_image: take the whole picture for one instance where nothing is found; its score is
+            the mean of its keypoints' scores.
     """
 
     input_size: tuple[int, int] | None = None
@@ -54,9 +55,29 @@ class InferOptions:
     flip_test: bool = False
     whole_image: bool = False
 
+    def __post_init__(self) -> None:
+        if self.letterbox not in (None, "rect", "square"):
+            raise InputError(f"letterbox is {self.letterbox!r}: give 'rect' or 'square'.")
+        if self.input_size is not None:
+            try:
+                width, height = self.input_size
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"input_size is {self.input_size!r}: give (width, height) in pixels."
+                ) from None
+            size = (positive("input_size", width), positive("input_size", height))
+            object.__setattr__(self, "input_size", size)
+        for name in ("max_candidates", "max_persons"):
+            if (count := getattr(self, name)) is not None:
+                object.__setattr__(self, name, positive(name, count))
+        for name in ("box_threshold", "oks_nms"):
+            if (part := getattr(self, name)) is not None:
+                object.__setattr__(self, name, share(name, part))
+
     def chosen(self) -> frozenset[str]:
         """Return the names of the options that differ from their defaults."""
-        return frozenset(f.name for f in fields(self) if getattr(self, f.name) not in (None, False))
+        # By identity: 0 and 0.0 are choices, and an array has no truth value.
+        return frozenset(f.name for f in fields(self) if getattr(self, f.name) is not f.default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +234,10 @@ class Model:
             )
         default = self.description
         request = Request(
-            confidence=_share("confidence", confidence, default.confidence),
-            iou_threshold=_share("iou_threshold", iou_threshold, default.iou_threshold),
-            keypoint_confidence=_share("keypoint_confidence", keypoint_confidence, 0.0),
-            max_detections=_positive("max_detections", max_detections),
+            confidence=_or_default("confidence", confidence, default.confidence),
+            iou_threshold=_or_default("iou_threshold", iou_threshold, default.iou_threshold),
+            keypoint_confidence=share("keypoint_confidence", keypoint_confidence),
+            max_detections=positive("max_detections", max_detections),
             class_ids=self._class_ids(class_filter),
             options=options,
         )
@@ -237,7 +258,10 @@ class Model:
     def warmup(self) -> None:
         """Run once on an empty picture, so that the first real one is as fast as the others."""
         width, height = self.input_size
-        self.infer(np.full((height, width, 3), 114, np.uint8))
+        # Nothing is found there: the second half of a top-down model runs on the whole of it.
+        whole = "whole_image" in self.predictor.honours
+        options = InferOptions(whole_image=whole)
+        self.infer(np.full((height, width, 3), 114, np.uint8), options=options)
 
     def close(self) -> None:
         """Free what the runtime holds; the model cannot be used afterwards."""
@@ -263,13 +287,15 @@ class Model:
     def _class_ids(self, class_filter: Iterable[str | int] | None) -> frozenset[int] | None:
         if class_filter is None:
             return None
-        wanted = [class_filter] if isinstance(class_filter, str | int) else list(class_filter)
+        if isinstance(class_filter, str | int | np.integer):
+            class_filter = [class_filter]
+        numbers = {name: i for i, name in enumerate(self.class_names)}
         ids = set()
-        for entry in wanted:
-            if isinstance(entry, str) and entry in self.class_names:
-                ids.add(self.class_names.index(entry))
-            elif isinstance(entry, int) and 0 <= entry < len(self.class_names):
-                ids.add(entry)
+        for entry in class_filter:
+            number = numbers.get(entry, -1) if isinstance(entry, str) else entry
+            whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+            if whole and 0 <= number < len(numbers):
+                ids.add(int(number))
             else:
                 raise InputError(
                     f"class_filter names {entry!r}, which {self.id!r} does not know; "
@@ -278,18 +304,31 @@ class Model:
         return frozenset(ids)
 
 
-def _share(name: str, value: float | None, default: float) -> float:
-    if value is None:
-        return default
+def _or_default(name: str, value: float | None, default: float) -> float:
+    return default if value is None else share(name, value)
+
+
+def share(name: str, value: object) -> float:
+    """Return a share given as 0..1 or as per cent, 0.4 or 40.
+
+    Raises:
+        InputError: it is neither; the message names it.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise InputError(f"{name} is {value!r}: give a number from 0 to 1, or per cent up to 100.")
-    number = float(value) / 100 if value > 1 else float(value)
+    number = float(value)
+    number = number / 100 if number > 1 else number
     if not 0 <= number <= 1:
         raise InputError(f"{name} is {value!r}: give a number from 0 to 1, or per cent up to 100.")
     return number
 
 
-def _positive(name: str, value: int) -> int:
+def positive(name: str, value: object) -> int:
+    """Return a whole number of at least 1.
+
+    Raises:
+        InputError: it is not; the message names it.
+    """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f"{name} is {value!r}: give a whole number of at least 1.")
     return int(value)
@@ -297,7 +336,10 @@ def _positive(name: str, value: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """How a model is to be loaded: what ``get_model`` was asked for beside the model itself."""
+    """How a model is to be loaded: what ``get_model`` was asked for beside the model itself.
+
+    ``owns_detector``: nobody else holds the detector, so closing the model closes it.
+    """
 
     settings: Settings
     runtime: str = "auto"
@@ -305,6 +347,7 @@ class Loading:
     precision: str = "auto"
     card: Mapping[str, Any] = field(default_factory=dict)
     detector: Model | None = None
+    owns_detector: bool = False
     keypoints: Sequence[str] | None = None
 
 

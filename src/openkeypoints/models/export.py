@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,20 +31,25 @@ def graph_from_module(module: nn.Module, size: tuple[int, int]) -> bytes:
     axes = {"images": {0: "n", 1: "h", 2: "w"}}
     axes |= {name: {0: "n", 2: f"{name}_h", 3: f"{name}_w"} for name in names}
     buffer = io.BytesIO()
-    torch.onnx.export(
-        _Listed(module),
-        (example,),
-        buffer,  # type: ignore[arg-type]  # a file object is fine, its annotation says less
-        input_names=["images"],
-        output_names=names,
-        dynamic_axes=axes,
-        opset_version=OPSET,
-        # Normalisations stay nodes of their own: folding them here would round differently from
-        # the tensors that training continues from. Runtimes fold them when they load the graph.
-        training=torch.onnx.TrainingMode.PRESERVE,
-        do_constant_folding=False,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        # The tracing exporter is the one that writes free sides without another dependency; it
+        # announces its successor at each call, which is nothing that a caller could act on.
+        for beginning in ("You are using the legacy", "The feature will be removed"):
+            warnings.filterwarnings("ignore", beginning, DeprecationWarning)
+        torch.onnx.export(
+            _Listed(module),
+            (example,),
+            buffer,  # type: ignore[arg-type]  # a file object is fine, its annotation says less
+            input_names=["images"],
+            output_names=names,
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            # Normalisations stay nodes of their own: folding them here would round differently
+            # from the tensors that training continues from. Runtimes fold them when they load.
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
+            dynamo=False,
+        )
     model = onnx.load_from_string(buffer.getvalue())
     _store_halves(model)
     onnx.checker.check_model(model, full_check=True)

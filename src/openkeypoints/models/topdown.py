@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from openkeypoints.geometry import (
     transform_points,
 )
 from openkeypoints.images import warp
-from openkeypoints.models.base import Model, Request
+from openkeypoints.models.base import InferOptions, Model, Request
 from openkeypoints.results import Image, Prediction, Skeleton
 
 Floats = NDArray[np.float32]
@@ -30,7 +30,10 @@ CROPS_PER_RUN = 16
 
 
 class Found(NamedTuple):
-    """Boxes of one picture: (N, 4) x1 y1 x2 y2 px, (N,) scores, (N,) class ids."""
+    """Boxes of one picture: (N, 4) x1 y1 x2 y2 px, (N,) scores, (N,) class ids.
+
+    The score of a box that no detector found is NaN: its keypoints will tell.
+    """
 
     boxes: Floats
     scores: Floats
@@ -53,8 +56,9 @@ class Finder(Protocol):
 
 
 class CropKeypoints(NamedTuple):
-    """Keypoints of N crops: ``points`` (N, K, 2) and ``covariances`` (N, K, 2, 2) in crop pixels,
-    ``scores`` (N, K).
+    """Keypoints of N crops.
+
+    ``points`` (N, K, 2) and ``covariances`` (N, K, 2, 2) in pixels of the crop, ``scores`` (N, K).
     """
 
     points: Floats
@@ -93,7 +97,7 @@ class View:
 
     Attributes:
         class_names: name of each class id.
-        skeletons: class id -> skeleton.
+        skeletons: class id -> skeleton; a class without keypoints has none.
         maps: class id -> indexes of its keypoints among the network's.
     """
 
@@ -106,7 +110,8 @@ class TopDown:
     """Joins a finder and a crop reader into a predictor.
 
     Adds ``box_index`` (N,) to the extras where the caller gave the boxes: the row of each
-    instance's box. There the score is the mean keypoint score, and no threshold is applied.
+    instance's box. There the score is the mean keypoint score, every box is of the first class,
+    and no threshold or filter is applied.
     """
 
     def __init__(self, model_id: str, view: View, finder: Finder, reader: CropReader) -> None:
@@ -127,18 +132,17 @@ class TopDown:
         """Find instances, then the keypoints of each."""
         began = time.perf_counter()
         found, find_ms = self._boxes(images, request)
-        find_wall = (time.perf_counter() - began) * 1e3
         crops = [(i, box) for i, rows in enumerate(found) for box in rows.boxes]
         keypoints, read_ms = read_keypoints(
             self.reader, images, crops, flip_test=request.options.flip_test
         )
         run_ms = (find_ms + read_ms) / max(1, len(images))
-        prepare_ms = (find_wall - find_ms) / max(1, len(images))
+        prepare_ms = (time.perf_counter() - began) * 1e3 / max(1, len(images)) - run_ms
         results, start = [], 0
         for image, rows in zip(images, found, strict=True):
             finish = time.perf_counter()
-            part = slice(start, start := start + len(rows.boxes))
-            mine = CropKeypoints(*(values[part] for values in keypoints))
+            span = slice(start, start := start + len(rows.boxes))
+            mine = CropKeypoints(*(values[span] for values in keypoints))
             prediction = self._assemble(image, rows, mine, request)
             finish_ms = (time.perf_counter() - finish) * 1e3
             timings = {"prepare": prepare_ms, "run": run_ms, "finish": finish_ms}
@@ -154,17 +158,19 @@ class TopDown:
         options = request.options
         if options.boxes is not None:
             return [given_boxes(boxes) for boxes in options.boxes], 0.0
-        threshold = options.box_threshold
+        threshold, wanted = options.box_threshold, request.class_ids
         asked = request if threshold is None else replace(request, confidence=threshold)
         found, milliseconds = self.finder.find(images, asked)
-        limit = options.max_persons or request.max_detections
-        rows = [Found(f.boxes[:limit], f.scores[:limit], f.class_ids[:limit]) for f in found]
-        if options.whole_image:
-            rows = [
+        if wanted is not None:
+            found = [part(f, np.isin(f.class_ids, sorted(wanted))) for f in found]
+        limit = min(options.max_persons or request.max_detections, request.max_detections)
+        found = [part(f, slice(limit)) for f in found]
+        if options.whole_image and (wanted is None or 0 in wanted):
+            found = [
                 f if len(f.boxes) else whole_picture(image)
-                for f, image in zip(rows, images, strict=True)
+                for f, image in zip(found, images, strict=True)
             ]
-        return rows, milliseconds
+        return found, milliseconds
 
     def _assemble(
         self, image: Image, found: Found, read: CropKeypoints, request: Request
@@ -178,12 +184,11 @@ class TopDown:
             points[rows, : len(take)] = read.points[rows][:, take]
             scores[rows, : len(take)] = read.scores[rows][:, take]
             covariances[rows, : len(take)] = read.covariances[rows][:, take]
-        given = request.options.boxes is not None
-        instance = found.scores
-        if given:
-            lengths = np.array([len(self.view.maps[int(c)]) for c in found.class_ids], np.float32)
-            instance = (scores.sum(1) / np.maximum(lengths, 1)).astype(np.float32)
+        lengths = np.array([len(self.view.maps[int(c)]) for c in found.class_ids], np.float32)
+        mean = scores.sum(1) / np.maximum(lengths, 1)
+        instance = np.where(np.isnan(found.scores), mean, found.scores).astype(np.float32)
         order = self._order(found, instance, points, request)
+        given = request.options.boxes is not None
         extras = {"box_index": np.arange(n, dtype=np.int64)[order]} if given else {}
         return Prediction(
             image_size=(image.shape[1], image.shape[0]),
@@ -198,31 +203,37 @@ class TopDown:
             covariances=covariances[order],
             extras=extras,
             keypoint_confidence=request.keypoint_confidence,
-            details={"head": "top-down", "input_size": self.reader.size},
+            details=self._details(request.options),
         )
+
+    def _details(self, options: InferOptions) -> dict[str, Any]:
+        details: dict[str, Any] = {"head": "top-down", "crop_size": self.reader.size}
+        if options.boxes is None:
+            details["input_size"] = options.input_size or self.finder.input_size
+            if "letterbox" in self.finder.honours:
+                details["letterbox"] = options.letterbox or "rect"
+        return details
 
     def _order(
         self, found: Found, scores: Floats, points: Floats, request: Request
     ) -> NDArray[np.int64]:
         """Return the rows to keep, best first."""
         rows = np.argsort(-scores, kind="stable")
-        if request.options.boxes is not None:
+        threshold = request.options.oks_nms
+        if request.options.boxes is not None or threshold is None:
             return rows
-        if request.options.oks_nms is not None and len(rows):
-            skeleton = self.view.skeletons[0]
-            rows = oks_nms(
-                points[:, : len(skeleton)],
-                scores,
-                areas=area(found.boxes),
+        keep = np.ones(len(rows), np.bool_)
+        for class_id, skeleton in self.view.skeletons.items():
+            mine = np.nonzero(found.class_ids == class_id)[0]
+            best = oks_nms(
+                points[mine, : len(skeleton)],
+                scores[mine],
+                areas=area(found.boxes[mine]),
                 sigmas=np.array(skeleton.sigmas),
-                threshold=request.options.oks_nms,
+                threshold=threshold,
             )
-        keep = scores[rows] >= request.confidence
-        if request.options.whole_image:
-            keep |= scores[rows] == 0
-        if request.class_ids is not None:
-            keep &= np.isin(found.class_ids[rows], sorted(request.class_ids))
-        return rows[keep][: request.max_detections]
+            keep[np.setdiff1d(mine, mine[best])] = False
+        return rows[keep[rows]]
 
 
 def read_keypoints(
@@ -268,13 +279,13 @@ class ModelFinder:
 
     honours = frozenset[str]()
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, owned: bool = False) -> None:
         if "person" not in model.class_names:
             raise InputError(
                 f"The detector {model.id!r} finds {', '.join(model.class_names)} and no 'person': "
                 "give a model that finds persons."
             )
-        self._model = model
+        self._model, self._owned = model, owned
         self._person = model.class_names.index("person")
         self.input_size = model.input_size
 
@@ -283,14 +294,16 @@ class ModelFinder:
         asked = replace(
             request,
             class_ids=frozenset({self._person}),
-            options=type(request.options)(),
+            options=InferOptions(),
         )
         predictions = self._model.predictor.predict(images, asked)
         found = [Found(p.boxes, p.scores, np.zeros(len(p), np.int64)) for p in predictions]
         return found, sum(p.timings.get("run", 0.0) for p in predictions)
 
     def close(self) -> None:
-        """Leave the model open: it belongs to the caller."""
+        """Close a model that nobody else holds; the caller's own one stays open."""
+        if self._owned:
+            self._model.close()
 
 
 class NoFinder:
@@ -315,21 +328,29 @@ class NoFinder:
 
 def given_boxes(boxes: object) -> Found:
     """Check boxes that the caller gave; their scores are not known yet."""
-    array = np.asarray(boxes, np.float32)
+    advice = "give (N, 4) finite numbers x1 y1 x2 y2, with x1 < x2 and y1 < y2, in pixels"
+    try:
+        array = np.asarray(boxes, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"options.boxes holds no array ({error}): {advice}.") from error
     if array.size == 0:
         array = array.reshape(0, 4)
-    if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
-        raise InputError(
-            f"options.boxes holds an array of shape {array.shape}: give finite (N, 4) "
-            "x1 y1 x2 y2 in pixels for each picture."
-        )
-    return Found(array, np.zeros(len(array), np.float32), np.zeros(len(array), np.int64))
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise InputError(f"options.boxes holds an array of shape {array.shape}: {advice}.")
+    wrong = ~(np.isfinite(array).all(1) & (array[:, :2] < array[:, 2:]).all(1))
+    if wrong.any():
+        raise InputError(f"options.boxes holds {array[wrong][0].tolist()}: {advice}.")
+    return Found(array, np.full(len(array), np.nan, np.float32), np.zeros(len(array), np.int64))
+
+
+def part(found: Found, rows: slice | NDArray[np.bool_]) -> Found:
+    """Return some of the boxes."""
+    return Found(found.boxes[rows], found.scores[rows], found.class_ids[rows])
 
 
 def whole_picture(image: Image) -> Found:
-    """Return the whole picture as one box with score 0: nobody found it."""
-    box = np.array([[0, 0, image.shape[1], image.shape[0]]], np.float32)
-    return Found(box, np.zeros(1, np.float32), np.zeros(1, np.int64))
+    """Return the whole picture as one box of the first class."""
+    return given_boxes([[0, 0, image.shape[1], image.shape[0]]])
 
 
 def _to_pictures(read: CropKeypoints, matrices: Sequence[NDArray[np.float64]]) -> CropKeypoints:
@@ -343,5 +364,4 @@ def _to_pictures(read: CropKeypoints, matrices: Sequence[NDArray[np.float64]]) -
 def inside(found: Found, image: Image) -> Found:
     """Return the boxes cut to the picture, without those that have nothing in it."""
     boxes = clip_boxes(found.boxes, (image.shape[1], image.shape[0])).astype(np.float32)
-    keep = area(boxes) > 0
-    return Found(boxes[keep], found.scores[keep], found.class_ids[keep])
+    return part(found._replace(boxes=boxes), area(boxes) > 0)

@@ -1,4 +1,4 @@
-"""Random changes of training pictures: colour, blur, compression, hidden patches, pasted people.
+"""Random changes of training pictures: place, colour, blur, compression, hidden patches.
 
 Every function draws from the generator it is given, so a sample is a function of its seed alone
 and a resumed run sees the same pictures as an unbroken one.
@@ -83,7 +83,7 @@ def _blurred(image: Image, sigma: float) -> Image:
         wide = np.pad(out, edges, mode="edge")
         parts = (wide.take(range(i, i + length), axis) for i in range(2 * reach + 1))
         out = np.sum([w * part for w, part in zip(kernel, parts, strict=True)], axis=0)
-    return out.astype(np.uint8)
+    return np.rint(out).astype(np.uint8)
 
 
 def cut_out(image: Image, rng: np.random.Generator) -> Image:

@@ -53,7 +53,7 @@ class TrainConfig:
         crops: how crops are drawn.
         windows: how windows are drawn.
         detector_size: (width, height) of the detector's input in use.
-        cap: divergence above which a label pulls no harder, None = never.
+        cap: divergence above which a label does not pull, None = every label pulls.
         precision: ``auto``, ``f32`` or ``bf16``.
         device: ``auto``, ``cpu``, ``cuda:N``.
         threads: CPU threads, 0 = all.
@@ -81,7 +81,7 @@ class TrainConfig:
 
 
 def config_from_mapping(data: Mapping[str, Any], root: Path) -> TrainConfig:
-    """Read a configuration; paths are relative to ``root``.
+    """Read a configuration; the paths of data are relative to ``root``, ``out`` is not.
 
     Raises:
         InputError: a key is unknown or a value has the wrong form.

@@ -13,6 +13,7 @@ from openkeypoints.images import warp
 from openkeypoints.results import Image
 from openkeypoints.train.augment import FILL, photometric, rotation_scale
 from openkeypoints.train.coco import Picture
+from openkeypoints.train.paste import Donors, blend, covered_parts, draw_turn, extent
 from openkeypoints.train.sources import PictureCache, Source, cumulative_shares, draw_index
 
 Floats = NDArray[np.float32]
@@ -31,6 +32,8 @@ class WindowPolicy:
         hide: share of samples with hidden patches.
         min_side: instances smaller than this in the window, px, are ignored.
         min_visible: instances of which less than this part lies in the window are ignored.
+        paste: share of samples with one to three instances of other pictures pasted in.
+        paste_range: long side of a pasted instance as part of the window.
     """
 
     size: int = 256
@@ -41,6 +44,8 @@ class WindowPolicy:
     hide: float = 0.1
     min_side: float = 9.0
     min_visible: float = 0.35
+    paste: float = 0.0
+    paste_range: tuple[float, float] = (0.3, 0.7)
 
 
 class Window(NamedTuple):
@@ -67,6 +72,7 @@ class WindowSampler:
         self.items = [(p, s.dataset.complete) for s in sources for p in s.dataset.pictures]
         self.shares = cumulative_shares(sources, [len(s.dataset.pictures) for s in sources])
         self.policy, self.cache, self.seed = policy, cache, seed
+        self._donors = Donors(sources if policy.paste else (), cache)
 
     def batch(self, step: int, count: int) -> list[Window]:
         """Return ``count`` windows."""
@@ -79,6 +85,9 @@ class WindowSampler:
         size = self.policy.size
         mosaic = rng.random() < self.policy.mosaic
         window = self._mosaic(rng) if mosaic else self._window(size, rng)
+        if len(self._donors) and rng.random() < self.policy.paste:
+            for _ in range(rng.integers(1, 4)):
+                window = self._pasted(window, rng)
         return window._replace(image=photometric(window.image, rng, hide=self.policy.hide))
 
     def _mosaic(self, rng: np.random.Generator) -> Window:
@@ -104,6 +113,29 @@ class WindowSampler:
         ignore = picture.ignore | small | (visible < self.policy.min_visible)
         seen = visible > 0.02
         return Window(image, boxes[seen], picture.class_ids[seen], ignore[seen], complete)
+
+    def _pasted(self, window: Window, rng: np.random.Generator) -> Window:
+        """Put one more instance in front; what it hides for the most part is ignored."""
+        size, policy = self.policy.size, self.policy
+        donor = self._donors.draw(rng)
+        cutout = self._donors.place(
+            donor,
+            part=rng.uniform(*policy.paste_range),
+            middle=rng.uniform(0.1, 0.9, 2) * size,
+            size=size,
+            turn=draw_turn(rng, policy.rotation),
+        )
+        box = extent(cutout.mask)
+        if box is None or (box[2:] - box[:2]).min() < policy.min_side:
+            return window
+        hidden = covered_parts(window.boxes, cutout.mask) > 1 - policy.min_visible
+        mine = donor.picture.class_ids[donor.row : donor.row + 1]
+        return window._replace(
+            image=blend(window.image, cutout),
+            boxes=np.concatenate([window.boxes, box[None]]),
+            class_ids=np.concatenate([window.class_ids, mine]),
+            ignore=np.append(window.ignore | hidden, False),
+        )
 
     def _matrix(self, picture: Picture, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
         wanted = np.nonzero(~picture.ignore)[0]

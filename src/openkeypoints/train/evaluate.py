@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,10 @@ from openkeypoints.geometry import xywh_from_xyxy
 from openkeypoints.metrics import calibration, score
 from openkeypoints.models.base import InferOptions, Model
 from openkeypoints.results import Prediction
+from openkeypoints.settings import Settings
 from openkeypoints.skeletons import skeleton_from_coco_category
-from openkeypoints.train.coco import Dataset, Picture, read_dataset
+from openkeypoints.train.coco import Dataset, Picture, load_coco, read_dataset
+from openkeypoints.train.sources import load_picture
 
 Boxes = Literal["given", "found"]
 Predictions = dict[str, Any]
@@ -78,7 +79,7 @@ def evaluate(
         protocol: how the set is scored.
         report: called with the number of pictures done and in all.
     """
-    truth = json.loads(annotations.read_bytes())
+    truth = load_coco(annotations)
     dataset = read_dataset(annotations, pictures=pictures)
     boxes, threshold = protocol.boxes, protocol.threshold
     if threshold is None:
@@ -108,35 +109,32 @@ def predict(
     """Return the model's answers on a dataset, in the shape that ``metrics.score`` takes."""
     names = list(dict.fromkeys(n for s in model.skeletons.values() for n in s.keypoints))
     rows: list[dict[str, Any]] = []
-    for done, picture in enumerate(dataset.pictures):
+    settings, count = Settings.from_env(), len(dataset.pictures)
+    for done, picture in enumerate(dataset.pictures, 1):
         labelled = np.nonzero(picture.weights.sum(1) > 0)[0]
-        if boxes == "given":
+        if boxes == "given" and len(labelled):
+            image = load_picture(picture, settings)
             options = InferOptions(boxes=[picture.boxes[labelled]], flip_test=flip_test)
-            if len(labelled):
-                found = model.infer(picture.read(), options=options)[0]
-                ids = picture.annotation_ids[labelled][found.extras["box_index"]]
-                rows += [
-                    {**row, "annotation_id": int(i)}
-                    for row, i in zip(_rows(found, picture, names), ids, strict=True)
-                ]
-        else:
-            options = InferOptions(flip_test=flip_test)
-            found = model.infer(picture.read(), confidence=LOW_CONFIDENCE, options=options)[0]
+            (found,) = model.infer(image, color="rgb", options=options)
+            ids = picture.annotation_ids[labelled][found.extras["box_index"]]
+            given = zip(_rows(found, picture, names), ids, strict=True)
+            rows += [{**row, "annotation_id": int(i)} for row, i in given]
+        elif boxes == "found":
+            image, options = load_picture(picture, settings), InferOptions(flip_test=flip_test)
+            (found,) = model.infer(image, confidence=LOW_CONFIDENCE, color="rgb", options=options)
             rows += _rows(found, picture, names)
-        report(done + 1, len(dataset.pictures))
+        report(done, count)
     return {"keypoints": names, "results": rows}
 
 
 def _rows(found: Prediction, picture: Picture, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield one row per instance, its keypoints in the order of ``names``, in annotated pixels."""
-    # A picture may have been stored at another size than it was annotated at.
-    factor = np.array(picture.size) / np.array(found.image_size)
-    boxes = xywh_from_xyxy(found.boxes * np.tile(factor, 2))
+    """Yield one row per instance, its keypoints in the order of ``names``."""
+    boxes = xywh_from_xyxy(found.boxes)
     for i in range(len(found)):
         values = np.zeros((len(names), 3))
         skeleton = found.skeleton(i)
         slots = [names.index(n) for n in skeleton.keypoints] if skeleton else []
-        values[slots, :2] = found.keypoints[i, : len(slots)] * factor
+        values[slots, :2] = found.keypoints[i, : len(slots)]
         values[slots, 2] = found.keypoint_scores[i, : len(slots)]
         yield {
             "image_id": picture.image_id,
@@ -245,18 +243,18 @@ def joint_marks(
         truth: COCO JSON.
         predictions: with ``annotation_id`` in every row.
     """
-    names = truth["categories"][0].get("keypoints") or []
+    names = {c["id"]: c.get("keypoints") or [] for c in truth["categories"]}
     by_id = {row["annotation_id"]: row for row in predictions["results"]}
     where = {name: i for i, name in enumerate(predictions["keypoints"])}
     scores, hits = [], []
     for person in truth["annotations"]:
-        row = by_id.get(person["id"])
+        row = by_id.get(person.get("id"))
         if row is None:
             continue
         values = np.asarray(row["keypoints"], float).reshape(-1, 3)
         labelled = np.asarray(person["keypoints"], float).reshape(-1, 3)
         limit = NEAR * max(person["bbox"][2:])
-        for i, name in enumerate(names):
+        for i, name in enumerate(names[person["category_id"]]):
             if name in where and labelled[i, 2] > 0:
                 x, y, confidence = values[where[name]]
                 scores.append(confidence)

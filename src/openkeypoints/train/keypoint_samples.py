@@ -13,6 +13,7 @@ from openkeypoints.images import warp
 from openkeypoints.results import Image
 from openkeypoints.train.augment import FILL, photometric, rotation_scale
 from openkeypoints.train.coco import Picture
+from openkeypoints.train.paste import Donors, blend, covered_points, draw_turn
 from openkeypoints.train.sources import PictureCache, Source, cumulative_shares, draw_index
 
 Floats = NDArray[np.float32]
@@ -31,6 +32,7 @@ class CropPolicy:
         any_rotation: share of samples turned by any angle.
         half: share of samples that show a part of the instance only.
         hide: share of samples with hidden patches.
+        paste: share of samples with a neighbour from another picture pasted in front.
     """
 
     size: int = 192
@@ -41,6 +43,7 @@ class CropPolicy:
     any_rotation: float = 0.1
     half: float = 0.2
     hide: float = 0.15
+    paste: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class KeypointSampler:
         self.items = [item for group in groups for item in group]
         self.shares = cumulative_shares(sources, [len(g) for g in groups])
         self.flip, self.policy, self.cache, self.seed = np.array(flip), policy, cache, seed
+        self._donors = Donors(sources if policy.paste else (), cache)
 
     def batch(self, step: int, count: int) -> dict[str, NDArray[np.generic]]:
         """Return the samples of a step.
@@ -96,17 +100,39 @@ class KeypointSampler:
         image = self.cache.get(item.picture)
         if border is not None:
             image = _outside_filled(image, border, rng)
-        crop = photometric(
-            warp(image, matrix, (policy.size, policy.size), fill=FILL), rng, hide=policy.hide
-        )
+        crop = warp(image, matrix, (policy.size, policy.size), fill=FILL)
         points = transform_points(keypoints, matrix)
+        shown = ((points >= 0) & (points < policy.size)).all(-1)
+        if border is not None:
+            shown &= ((keypoints >= border[:2]) & (keypoints <= border[2:])).all(-1)
+        weights = weights * shown
+        if len(self._donors) and rng.random() < policy.paste:
+            crop, weights = self._pasted(crop, points, weights, rng)
         if mirror:
             points, weights = points[self.flip], weights[self.flip]
-        inside = ((points >= 0) & (points < policy.size)).all(-1)
-        if border is not None:
-            source = keypoints[self.flip] if mirror else keypoints
-            inside &= ((source >= border[:2]) & (source <= border[2:])).all(-1)
-        return crop, points.astype(np.float32), weights * inside
+        return photometric(crop, rng, hide=policy.hide), points.astype(np.float32), weights
+
+    def _pasted(
+        self, crop: Image, points: Floats, weights: Floats, rng: np.random.Generator
+    ) -> tuple[Image, Floats]:
+        """Put a neighbour beside the middle; the keypoints that it hides are unlabelled.
+
+        A crop whose own instance would mostly be hidden stays as it is: nobody could say whose
+        keypoints are asked for.
+        """
+        size = self.policy.size
+        away, direction = rng.uniform(0.3, 0.6) * size, rng.uniform(0, 2 * np.pi)
+        cutout = self._donors.place(
+            self._donors.draw(rng),
+            part=rng.uniform(0.5, 1.0),
+            middle=size / 2 + away * np.array([np.cos(direction), np.sin(direction)]),
+            size=size,
+            turn=draw_turn(rng, self.policy.rotation),
+        )
+        left = weights * ~covered_points(points, cutout.mask)
+        if left.sum() < 0.5 * weights.sum():
+            return crop, weights
+        return blend(crop, cutout), left
 
     def _window(self, box: Floats, mirror: bool, rng: np.random.Generator) -> NDArray[np.float64]:
         policy = self.policy

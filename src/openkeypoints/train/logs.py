@@ -6,34 +6,45 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
 from openkeypoints.drawing import draw
 from openkeypoints.errors import MissingExtraError
-from openkeypoints.images import read_image, resize, save_image
+from openkeypoints.images import resize, save_image
 from openkeypoints.models.base import InferOptions, Model
 from openkeypoints.results import Image
 from openkeypoints.settings import Settings
 from openkeypoints.train.coco import Dataset
 from openkeypoints.train.loop import Progress
+from openkeypoints.train.sources import load_picture
 
 TILE = 256
 """Side of one picture on the sheet of samples."""
 
 
 class RunLog:
-    """Writes each report of the loop to ``log.csv`` and to TensorBoard's event files."""
+    """Writes each report of the loop to ``log.csv`` and to TensorBoard's event files.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where the files go; those of an interrupted run are continued.
+        step: where the run continues; lines beyond it, which it writes again, are dropped.
+    """
+
+    def __init__(self, folder: Path, *, step: int = 0) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtraError("The training log for TensorBoard", "train") from error
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.csv"
-        self._events = SummaryWriter(str(folder))
+        if self.path.exists():
+            head, *lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if int(line.partition(",")[0]) <= step]
+            self.path.write_text("".join([head, *kept]), encoding="utf-8")
+        self._events = SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, line: Progress) -> None:
         """Add one report."""
@@ -57,15 +68,24 @@ class RunLog:
         """Finish TensorBoard's file."""
         self._events.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
 
 def draw_curves(log: Path, picture: Path) -> None:
     """Draw losses and figures of a ``log.csv`` over the steps."""
     try:
-        import matplotlib as mpl  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError("Drawing curves", "train") from error
-    del mpl
     with log.open(newline="") as file:
         rows = list(csv.DictReader(file))
     steps = [int(row["step"]) for row in rows]
@@ -88,11 +108,9 @@ def draw_curves(log: Path, picture: Path) -> None:
 
 def draw_samples(model: Model, dataset: Dataset, picture: Path, *, count: int = 8) -> None:
     """Draw a model's keypoints in the labelled boxes of the first pictures on one sheet."""
-    tiles = []
+    tiles, settings = [], Settings.from_env()
     for row in [p for p in dataset.pictures if len(p.boxes)][:count]:
-        image = read_image(row.read(), settings=Settings.from_env())
-        factor = np.tile(np.array(image.shape[1::-1]) / np.array(row.size), 2)
-        options = InferOptions(boxes=[row.boxes * factor])
+        image, options = load_picture(row, settings), InferOptions(boxes=[row.boxes])
         (found,) = model.infer(image, color="rgb", options=options)
         tiles.append(_tile(draw(image, found, color="rgb")))
     if tiles:
@@ -109,7 +127,7 @@ def _tile(image: Image) -> Image:
 
 
 def _sheet(tiles: Sequence[Image], columns: int = 4) -> Image:
-    blank: Any = np.full((TILE, TILE, 3), 255, np.uint8)
+    blank = np.full((TILE, TILE, 3), 255, np.uint8)
     full = [*tiles, *[blank] * (-len(tiles) % columns)]
     rows = [np.hstack(full[i : i + columns]) for i in range(0, len(full), columns)]
     return np.ascontiguousarray(np.vstack(rows))

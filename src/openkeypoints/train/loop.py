@@ -120,7 +120,10 @@ def fit(
         folder: receives ``last.safetensors`` and ``best.safetensors``.
         bf16: multiply in bfloat16 (the weights stay float32).
         device: ``cpu`` or ``cuda:N``.
-        report: called every 20 steps and after each evaluation.
+        report: called every 20 steps, after each evaluation and at the end.
+
+    Raises:
+        InputError: the checkpoint in the folder is of another network.
     """
     folder.mkdir(parents=True, exist_ok=True)
     network = task.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -131,6 +134,8 @@ def fit(
         load_state(folder, network, average, optimizer)
         start, seconds, best = facts["step"], facts["seconds"], facts["best"]
         log.info("continuing from step %d", start)
+        if facts["schedule"] != asdict(schedule):
+            log.warning("the run in %s began with another schedule", folder.name)
     began = time.monotonic() - seconds
     network.train()
     for step in range(start, schedule.steps):
@@ -145,7 +150,7 @@ def fit(
             if (figure := figures.get(task.figure, best)) >= best:
                 best = figure
                 save_average(folder, average)
-        if done % REPORT_EVERY == 0 or figures:
+        if done % REPORT_EVERY == 0 or figures or last:
             values = {k: float(v.detach()) for k, v in losses.items()}
             rate, elapsed = schedule.rate(step), time.monotonic() - began
             report(Progress(done, schedule.steps, rate, values, figures, elapsed))
@@ -157,7 +162,10 @@ def fit(
 
 
 def seconds_per_step(task: Task, schedule: Schedule, *, bf16: bool, device: str) -> float:
-    """Time a few steps on a copy of the network, so that the run itself starts as it would have."""
+    """Time a few steps on a copy of the network, so that the run itself starts as it would have.
+
+    The schedule may still be without a number of steps.
+    """
     network = copy.deepcopy(task.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(network, schedule)
     times = []
@@ -204,7 +212,7 @@ def _step(
     )
     with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=bf16):
         outputs = network(x)
-    losses = task.losses(outputs, batch, step / schedule.steps)
+    losses = task.losses(outputs, batch, step / max(1, schedule.steps))
     optimizer.zero_grad()
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), schedule.clip)

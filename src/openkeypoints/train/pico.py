@@ -29,7 +29,7 @@ def keypoint_loss(
         maps: (N, K, h, w) logits.
         points: (N, K, 2) pixels of the crop.
         weights: (N, K), 0 leaves a keypoint out.
-        cap: divergence above which a keypoint pulls no harder, against wrong labels.
+        cap: divergence above which a keypoint does not pull, against wrong labels.
     """
     n, k, h, w = maps.shape
     sigma = max(SPREAD * h * STRIDE, 0.65 * STRIDE)
@@ -42,7 +42,7 @@ def keypoint_loss(
     log_prob = F.log_softmax(maps.reshape(n, k, h * w).float(), -1)
     divergence = (torch.xlogy(target, target) - target * log_prob).sum(-1)
     if cap is not None:
-        divergence = torch.where(divergence > cap, divergence.detach() * 0 + cap, divergence)
+        divergence = divergence.clamp(max=cap)
     return (divergence * weights).sum() / weights.sum().clamp_min(1.0)
 
 
@@ -78,8 +78,10 @@ def center_targets(windows: Sequence[Window], classes: int, size: int) -> Center
         for j in np.argsort(-areas):
             box, c = window.boxes[j], window.class_ids[j]
             if window.ignore[j]:
-                inside_x, inside_y = ((at >= box[a]) & (at <= box[a + 2]) for a in (0, 1))
-                negative[i, c][np.outer(inside_y, inside_x)] = 0
+                # Every cell that the box touches: a small box holds the middle of none.
+                reach = STRIDE / 2
+                touched = [(at + reach > box[a]) & (at - reach < box[a + 2]) for a in (0, 1)]
+                negative[i, c][np.outer(touched[1], touched[0])] = 0
                 continue
             gauss = _gaussian(box, at)
             heat[i, c] = np.maximum(heat[i, c], gauss)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from openkeypoints.models import find_variant, get_model
 from openkeypoints.models.pico.network import build, load_weights
 from openkeypoints.models.pico.spec import PicoSpec, spec_from_okp
 from openkeypoints.models.topdown import View
-from openkeypoints.runtimes import cpu_flags
+from openkeypoints.runtimes import cpu_flags, devices
 from openkeypoints.skeletons import load_skeleton, skeleton_from_coco_category
-from openkeypoints.train.coco import Dataset, read_dataset
+from openkeypoints.train.coco import Dataset, load_coco, read_dataset
 from openkeypoints.train.config import Part, SourceConfig, TrainConfig
 from openkeypoints.train.detector_samples import WindowSampler
 from openkeypoints.train.evaluate import joint_marks, predict
@@ -31,7 +31,8 @@ from openkeypoints.train.logs import RunLog, draw_curves, draw_samples
 from openkeypoints.train.loop import Progress, Schedule, Task, fit, seconds_per_step
 from openkeypoints.train.package import write_pico
 from openkeypoints.train.sources import PictureCache, Source
-from openkeypoints.train.tasks import DetectorTask, KeypointTask
+from openkeypoints.train.state import read_facts
+from openkeypoints.train.tasks import DetectorTask, KeypointTask, pose_model
 from openkeypoints.weights.okp import OkpFile, open_okp
 from openkeypoints.weights.tensors import Arrays, tensors_from_bytes
 
@@ -43,6 +44,8 @@ BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 """CPU flags with which bfloat16 is multiplied natively. ``auto`` takes it with the first alone."""
 SPARE = 0.12
 """Part of the wall time kept for evaluation, calibration and writing."""
+MIN_STEPS = 20
+"""Steps of the shortest run."""
 PARTS: tuple[Part, ...] = ("pose", "detector")
 DETECTOR_WIDTHS = (16, 32, 64, 96, 128)
 DETECTOR_DEPTHS = (0, 1, 3, 2, 1)
@@ -75,54 +78,62 @@ def train(config: TrainConfig, *, report: Report = lambda _part, _line: None) ->
     """
     if not config.sources:
         raise InputError("There is nothing to train on: name at least one annotation file.")
-    bf16, device = _bf16(config.precision), _device(config.device)
-    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    device = _device(config.device)
+    bf16 = _bf16(config.precision, device)
+    with _torch_settings(config.threads):
+        start = _start_file(config.init)
+        data = _read(config)
+        spec = _specification(config, data, start)
+        tasks: dict[Part, Task] = {
+            "pose": _keypoint_task(config, spec, data, start),
+            "detector": _detector_task(config, spec, data, start),
+        }
+        schedules = _schedules(config, tasks, bf16=bf16, device=device)
+        weights: dict[str, Arrays] = {}
+        for part in PARTS:
+            log.info("%s: %d steps in %s", part, schedules[part].steps, "bf16" if bf16 else "f32")
+            folder = config.out / part
+            with RunLog(folder, step=(read_facts(folder) or {}).get("step", 0)) as run_log:
+
+                def tell(line: Progress, part: Part = part, run_log: RunLog = run_log) -> None:
+                    run_log.write(line)
+                    report(part, line)
+
+                weights[part] = fit(
+                    tasks[part], schedules[part], folder, bf16=bf16, device=device, report=tell
+                )
+            if run_log.path.exists():
+                draw_curves(run_log.path, folder / "curves.png")
+        return _finish(config, spec, data, weights)
+
+
+@contextlib.contextmanager
+def _torch_settings(threads: int) -> Iterator[None]:
+    """Set what torch keeps for the whole process, and set it back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
     # Denormals in the optimiser's moments slow CPUs down and change nothing that is seen.
     torch.set_flush_denormal(True)
-    start = _start_file(config.init)
-    data = _read(config)
-    spec = _specification(config, data, start)
-    networks = {part: _network(part, spec, start, config.seed) for part in PARTS}
-    tasks: dict[Part, Task] = {
-        "pose": _keypoint_task(config, spec, data, networks["pose"]),
-        "detector": _detector_task(config, spec, data, networks["detector"]),
-    }
-    schedules = _schedules(config, tasks, bf16=bf16, device=device)
-    weights: dict[str, Arrays] = {}
-    for part in PARTS:
-        folder = config.out / part
-        run_log = RunLog(folder)
-
-        def tell(line: Progress, part: Part = part, run_log: RunLog = run_log) -> None:
-            run_log.write(line)
-            report(part, line)
-
-        log.info("%s: %d steps in %s", part, schedules[part].steps, "bf16" if bf16 else "f32")
-        weights[part] = fit(
-            tasks[part], schedules[part], folder, bf16=bf16, device=device, report=tell
-        )
-        run_log.close()
-        if run_log.path.exists():
-            draw_curves(run_log.path, folder / "curves.png")
-    return _finish(config, spec, data, weights, networks)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
 
 
 def _finish(
-    config: TrainConfig,
-    spec: PicoSpec,
-    data: _Data,
-    weights: Mapping[str, Arrays],
-    networks: Mapping[Part, nn.Module],
+    config: TrainConfig, spec: PicoSpec, data: _Data, weights: Mapping[str, Arrays]
 ) -> Path:
     """Calibrate the scores, write ``best.okp`` and draw samples."""
     if data.val is not None and data.truth is not None:
-        network = networks["pose"].cpu()
+        network = build("pose", spec.networks["pose"])
         load_weights(network, weights["pose"])
-        plain = replace(spec, calibration=IDENTITY)
-        model = _keypoint_task(config, plain, data, network).model(network.eval())
-        marks = joint_marks(data.truth, predict(model, data.val, boxes="given"))
-        knots = calibration.fit_monotone(*marks)
-        spec = replace(spec, calibration=np.array(knots))
+        model = pose_model(network.eval(), replace(spec, calibration=IDENTITY))
+        scores, hits = joint_marks(data.truth, predict(model, data.val, boxes="given"))
+        if len(scores):
+            knots = calibration.fit_monotone(scores, hits)
+            spec = replace(spec, calibration=np.array(knots))
     path = config.out / "best.okp"
     write_pico(path, spec, weights)
     if data.val is not None:
@@ -153,7 +164,7 @@ def _read(config: TrainConfig) -> _Data:
     if first is None or not first.keypoint_names:
         raise InputError("The categories name no keypoints: there is nothing to learn.")
     val = _dataset(config.val, None) if config.val else None
-    truth = json.loads(config.val.annotations.read_bytes()) if config.val else None
+    truth = load_coco(config.val.annotations) if config.val else None
     return _Data(mixtures, val, truth, first)
 
 
@@ -170,22 +181,7 @@ def _dataset(source: SourceConfig, names: tuple[str, ...] | None) -> Dataset:
 def _specification(config: TrainConfig, data: _Data, start: OkpFile | None) -> PicoSpec:
     """Return what the model will be, apart from its weights."""
     slots = {name: i for i, name in enumerate(data.first.keypoint_names)}
-    if config.views:
-        views = {}
-        for view_id, name in config.views.items():
-            skeleton = load_skeleton(name)
-            maps = tuple(slots[keypoint] for keypoint in skeleton.keypoints)
-            views[view_id] = View(data.first.class_names, {0: skeleton}, {0: maps})
-    else:
-        found = map(skeleton_from_coco_category, data.first.categories)
-        skeletons = {i: skeleton for i, skeleton in enumerate(found) if skeleton is not None}
-        maps_of = {i: tuple(slots[k] for k in s.keypoints) for i, s in skeletons.items()}
-        view = View(
-            data.first.class_names,
-            skeletons,
-            {i: maps_of.get(i, ()) for i in range(len(data.first.class_names))},
-        )
-        views = {config.sources[0].annotations.parent.name or "model": view}
+    views = _views(config, data.first, slots)
     flip = list(range(len(slots)))
     for view in views.values():
         for class_id, skeleton in view.skeletons.items():
@@ -213,8 +209,36 @@ def _specification(config: TrainConfig, data: _Data, start: OkpFile | None) -> P
             },
         },
         licence="unknown: trained by its owner",
-        card={"seed": config.seed, "init": config.init},
+        card={"seed": config.seed, "init": Path(config.init).name if config.init else None},
     )
+
+
+def _views(config: TrainConfig, first: Dataset, slots: Mapping[str, int]) -> dict[str, View]:
+    """Return the views that the configuration names, or one with all that the data has."""
+    classes = first.class_names
+    if not config.views:
+        found = map(skeleton_from_coco_category, first.categories)
+        skeletons = {i: skeleton for i, skeleton in enumerate(found) if skeleton is not None}
+        every = {i: tuple(slots[k] for k in s.keypoints) for i, s in skeletons.items()}
+        maps = {i: every.get(i, ()) for i in range(len(classes))}
+        return {
+            config.sources[0].annotations.parent.name or "model": View(classes, skeletons, maps)
+        }
+    if len(classes) != 1:
+        raise InputError(
+            f"views are for data with one class, here are {', '.join(classes)}: leave them out."
+        )
+    views = {}
+    for view_id, name in config.views.items():
+        skeleton = load_skeleton(name)
+        if missing := [k for k in skeleton.keypoints if k not in slots]:
+            raise InputError(
+                f"The view {view_id!r} shows {missing[0]!r}, which the last view lacks: put the "
+                "one with all keypoints last."
+            )
+        every = {0: tuple(slots[k] for k in skeleton.keypoints)}
+        views[view_id] = View(classes, {0: skeleton}, every)
+    return views
 
 
 def _network(part: Part, spec: PicoSpec, start: OkpFile | None, seed: int) -> nn.Module:
@@ -223,7 +247,8 @@ def _network(part: Part, spec: PicoSpec, start: OkpFile | None, seed: int) -> nn
     network = build(part, spec.networks[part])
     if start is not None:
         name = f"{part}.safetensors"
-        load_weights(network, tensors_from_bytes(start.read(name), name))
+        fresh = load_weights(network, tensors_from_bytes(start.read(name), name))
+        log.info("%s: new, as the file has no weights for them: %s", part, ", ".join(fresh) or "-")
     return network
 
 
@@ -234,25 +259,32 @@ def _start_file(init: str | None) -> OkpFile | None:
     if not path.is_file():
         variant = find_variant(init)
         if variant.file is None or variant.family != "pico":
-            raise InputError(f"--init {init!r} is no pico model: give 'person' or a .okp file.")
+            raise InputError(f"init is {init!r}, no pico model: give 'person' or a .okp file.")
         path = variant.file
     return open_okp(path)
 
 
 def _keypoint_task(
-    config: TrainConfig, spec: PicoSpec, data: _Data, network: nn.Module
+    config: TrainConfig, spec: PicoSpec, data: _Data, start: OkpFile | None
 ) -> KeypointTask:
     cache = PictureCache(config.cache_bytes // 2)
     sampler = KeypointSampler(data.train["pose"], spec.flip, config.crops, cache, seed=config.seed)
+    if not sampler.items:
+        raise InputError("No instance of the sources has a labelled keypoint and a share of pose.")
+    network = _network("pose", spec, start, config.seed)
     return KeypointTask(network, sampler, spec, cap=config.cap, truth=data.truth, val=data.val)
 
 
 def _detector_task(
-    config: TrainConfig, spec: PicoSpec, data: _Data, network: nn.Module
+    config: TrainConfig, spec: PicoSpec, data: _Data, start: OkpFile | None
 ) -> DetectorTask:
     cache = PictureCache(config.cache_bytes // 2)
     sampler = WindowSampler(data.train["detector"], config.windows, cache, seed=config.seed)
-    return DetectorTask(network, sampler, spec, truth=data.truth, val=data.val)
+    if not sampler.items:
+        raise InputError("No picture of the sources has a share of the detector.")
+    network = _network("detector", spec, start, config.seed)
+    min_side = config.val.min_side if config.val else 0.0
+    return DetectorTask(network, sampler, spec, truth=data.truth, val=data.val, min_side=min_side)
 
 
 def _schedules(
@@ -260,51 +292,72 @@ def _schedules(
 ) -> dict[Part, Schedule]:
     """Return the schedules; steps that follow from the wall time are measured once and kept."""
     chosen: dict[Part, Schedule] = {"pose": config.pose, "detector": config.detector}
-    if all(s.steps for s in chosen.values()):
+    if all(schedule.steps for schedule in chosen.values()):
         return chosen
     if config.minutes is None:
         raise InputError("Say how long to train: minutes, or the steps of both networks.")
-    config.out.mkdir(parents=True, exist_ok=True)
     kept = config.out / "steps.json"
-    if kept.is_file():
-        steps = json.loads(kept.read_bytes())
-    else:
-        budget = config.minutes * 60 * (1 - SPARE) / len(PARTS)
-        steps = {
-            part: max(
-                20,
-                int(budget / seconds_per_step(tasks[part], chosen[part], bf16=bf16, device=device)),
-            )
+    steps = json.loads(kept.read_bytes()) if kept.is_file() else {}
+    if any(not schedule.steps and part not in steps for part, schedule in chosen.items()):
+        seconds = {
+            part: seconds_per_step(tasks[part], chosen[part], bf16=bf16, device=device)
             for part in PARTS
         }
+        steps = _steps(config.minutes * 60, chosen, seconds)
+        config.out.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(steps))
     return {
-        part: replace(
-            schedule,
-            steps=steps[part],
-            warmup=min(schedule.warmup, steps[part] // 10),
-            # A long memory would still hold the random start at the end of a short run.
-            average=min(schedule.average, 1 - 10 / max(20, steps[part])),
-            evaluate_every=max(1, steps[part] // 4),
-        )
+        part: schedule if schedule.steps else _shortened(schedule, steps[part])
         for part, schedule in chosen.items()
     }
 
 
-def _bf16(precision: str) -> bool:
+def _steps(
+    wall_s: float, chosen: Mapping[Part, Schedule], seconds: Mapping[Part, float]
+) -> dict[Part, int]:
+    """Share the wall time among the parts whose steps are open; the others take theirs first."""
+    left = wall_s * (1 - SPARE) - sum(s.steps * seconds[part] for part, s in chosen.items())
+    free = [part for part, schedule in chosen.items() if not schedule.steps]
+    return {part: max(MIN_STEPS, int(left / len(free) / seconds[part])) for part in free}
+
+
+def _shortened(schedule: Schedule, steps: int) -> Schedule:
+    """Return a schedule of so many steps, its habits fitted to a run that may be short."""
+    return replace(
+        schedule,
+        steps=steps,
+        warmup=min(schedule.warmup, steps // 10),
+        # A long memory would still hold the random start at the end of a short run.
+        average=min(schedule.average, 1 - 10 / steps),
+        evaluate_every=max(1, steps // 4),
+        save_every=min(schedule.save_every, max(1, steps // 10)),
+    )
+
+
+def _bf16(precision: str, device: str) -> bool:
+    """Return whether to multiply in bfloat16."""
     if precision not in ("auto", "f32", "bf16"):
         raise InputError(f"precision {precision!r} cannot be trained in: use auto, f32 or bf16.")
-    if precision == "bf16" and not any(flag in cpu_flags() for flag in BF16_FLAGS):
+    if device.startswith("cuda"):
+        able = fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able, fast = not cpu_flags().isdisjoint(BF16_FLAGS), BF16_FLAGS[0] in cpu_flags()
+    if precision == "bf16" and not able:
         raise RuntimeUnavailableError(
-            f"precision='bf16' needs a CPU with {' or '.join(BF16_FLAGS)}: it would be emulated, "
-            "several times slower than f32. Use 'auto'."
+            f"precision='bf16' needs a CPU with {' or '.join(BF16_FLAGS)}, or a GPU that has it: "
+            "here it would be emulated, several times slower than f32. Use 'auto'."
         )
-    return precision == "bf16" or (precision == "auto" and BF16_FLAGS[0] in cpu_flags())
+    return precision == "bf16" or (precision == "auto" and fast)
 
 
 def _device(device: str) -> str:
+    """Return the device to train on; ``auto`` is a GPU where torch lists one."""
+    listed = devices("torch")
     if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise RuntimeUnavailableError(f"device={device!r}: this torch sees no CUDA device here.")
-    return device
+        return listed[0] if listed[0].startswith("cuda") else "cpu"
+    asked = "cuda:0" if device == "cuda" else device
+    if asked not in listed:
+        raise RuntimeUnavailableError(
+            f"device={device!r}: torch has no such device here; it lists {', '.join(listed)}."
+        )
+    return asked

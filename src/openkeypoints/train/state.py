@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openkeypoints.errors import InputError
 from openkeypoints.weights.tensors import Arrays, read_note, read_tensors, write_tensors
 
 
@@ -61,9 +62,19 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
 def load_state(
     folder: Path, network: nn.Module, average: Average, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Continue from what :func:`save_state` wrote."""
+    """Continue from what :func:`save_state` wrote.
+
+    Raises:
+        InputError: that was the state of another network.
+    """
     tensors = tensors_from(read_tensors(folder / "last.safetensors"))
-    network.load_state_dict(_part(tensors, "network."))
+    try:
+        network.load_state_dict(_part(tensors, "network."))
+    except RuntimeError as error:
+        raise InputError(
+            f"The folder {folder} holds a run of another network: give another folder, or delete "
+            "it to start anew."
+        ) from error
     for name, value in _part(tensors, "average.").items():
         average.values[name].copy_(value)
     state: dict[int, dict[str, Tensor]] = {}

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from openkeypoints.geometry import xywh_from_xyxy
-from openkeypoints.images import read_image
 from openkeypoints.metrics import score
 from openkeypoints.models.base import Description, Model, Request
 from openkeypoints.models.pico.finder import PicoFinder
@@ -26,6 +24,7 @@ from openkeypoints.train.detector_samples import WindowSampler
 from openkeypoints.train.evaluate import LOW_CONFIDENCE, Predictions, predict
 from openkeypoints.train.keypoint_samples import KeypointSampler
 from openkeypoints.train.pico import center_targets, detector_loss, keypoint_loss
+from openkeypoints.train.sources import load_picture
 
 CAP_AFTER = 0.1
 """Part of the run after which wrong labels are capped: before, every label looks wrong."""
@@ -71,27 +70,33 @@ class KeypointTask:
         """Return the share of keypoints near their labels, in the labelled boxes."""
         if self._val is None or self._truth is None:
             return {}
-        model = self.model(network)
+        model = pose_model(network, self._spec)
         figures = score(self._truth, predict(model, self._val, boxes="given"), min_side=0)
         return {k: v for k, v in figures.items() if isinstance(v, float)}
 
-    def model(self, network: nn.Module) -> Model:
-        """Return the network as a model without a detector."""
-        name, view = self._spec.view(list(self._spec.views)[-1])
-        reader = PicoReader(_session(network), self._spec)
-        predictor = TopDown(name, view, NoFinder(self._spec.crop_size), reader)
-        description = Description(
-            id=name,
-            task="keypoint-detection",
-            class_names=view.class_names,
-            skeletons=view.skeletons,
-            input_size=self._spec.crop_size,
-            confidence=self._spec.confidence,
-            iou_threshold=self._spec.iou_threshold,
-            licence=self._spec.licence,
-            card={},
-        )
-        return Model(description, predictor, Settings.from_env())
+
+def pose_model(network: nn.Module, spec: PicoSpec) -> Model:
+    """Return a keypoint network as a model without a detector, showing the last view.
+
+    Args:
+        network: the keypoint network, in evaluation mode.
+        spec: what the model is apart from its weights.
+    """
+    name, view = spec.view(list(spec.views)[-1])
+    reader = PicoReader(_session(network), spec)
+    description = Description(
+        id=name,
+        task="keypoint-detection",
+        class_names=view.class_names,
+        skeletons=view.skeletons,
+        input_size=spec.crop_size,
+        confidence=spec.confidence,
+        iou_threshold=spec.iou_threshold,
+        licence=spec.licence,
+        card={},
+    )
+    predictor = TopDown(name, view, NoFinder(spec.crop_size), reader)
+    return Model(description, predictor, Settings.from_env())
 
 
 class DetectorTask:
@@ -144,16 +149,12 @@ class DetectorTask:
 
 def find(finder: PicoFinder, dataset: Dataset, iou_threshold: float) -> Predictions:
     """Return the boxes of a detector alone, in the shape that ``metrics.score`` takes."""
-    request, rows = Request(LOW_CONFIDENCE, iou_threshold), []
+    request, settings, rows = Request(LOW_CONFIDENCE, iou_threshold), Settings.from_env(), []
     for picture in dataset.pictures:
-        image: NDArray[np.uint8] = read_image(picture.read(), settings=Settings.from_env())
-        (found,), _ = finder.find([image], request)
-        factor = np.array(picture.size) / np.array(image.shape[1::-1])
+        (found,), _ = finder.find([load_picture(picture, settings)], request)
         for box, value in zip(xywh_from_xyxy(found.boxes), found.scores, strict=True):
-            xywh = (box * np.tile(factor, 2)).tolist()
-            rows.append(
-                {"image_id": picture.image_id, "bbox": xywh, "keypoints": [], "score": float(value)}
-            )
+            row = {"image_id": picture.image_id, "bbox": box.tolist(), "score": float(value)}
+            rows.append({**row, "keypoints": []})
     return {"keypoints": [], "results": rows}
 
 

@@ -6,10 +6,12 @@ same weights as ``*.safetensors``. Nothing is compressed and nothing in it is ex
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from openkeypoints.errors import NotFoundError, WeightsError
 FORMAT = "openkeypoints-model"
 VERSION = 1
 MAX_MEMBER_BYTES = 4 << 30
+ENCRYPTED = 1
+"""Bit of a zip member's flags."""
 _EPOCH = (2026, 1, 1, 0, 0, 0)
 
 
@@ -40,15 +44,21 @@ class OkpFile:
         Raises:
             WeightsError: there is no such member, or its checksum is wrong.
         """
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                return archive.read(member)
-        except KeyError as error:
-            raise WeightsError(f"{self.path.name} holds no {member!r}.") from error
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise WeightsError(
-                f"{self.path.name} is damaged ({error}): fetch or write it again."
-            ) from error
+        with _whole(self.path), zipfile.ZipFile(self.path) as archive:
+            if member not in archive.namelist():
+                raise WeightsError(f"{self.path.name} holds no {member!r}.")
+            return archive.read(member)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Turn everything that a damaged zip brings forth into one error."""
+    try:
+        yield
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
+        raise WeightsError(
+            f"{path.name} is not a whole .okp file ({error}): fetch or write it again."
+        ) from error
 
 
 def open_okp(path: Path) -> OkpFile:
@@ -60,16 +70,13 @@ def open_okp(path: Path) -> OkpFile:
     """
     if not path.is_file():
         raise NotFoundError(f"No model file at {path}.")
+    with _whole(path), zipfile.ZipFile(path) as archive:
+        _check_members(path, archive)
+        text = archive.read("model.json") if "model.json" in archive.namelist() else None
+    if text is None:
+        raise WeightsError(f"{path.name} is no .okp file: it holds no model.json.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check_members(path, archive)
-            model = json.loads(archive.read("model.json"))
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise WeightsError(
-            f"{path.name} is not a whole .okp file ({error}): fetch or write it again."
-        ) from error
-    except KeyError as error:
-        raise WeightsError(f"{path.name} is no .okp file: it holds no model.json.") from error
+        model = json.loads(text)
     except ValueError as error:
         raise WeightsError(f"model.json in {path.name} is not JSON ({error}).") from error
     if not isinstance(model, dict) or model.get("format") != FORMAT:
@@ -84,9 +91,11 @@ def open_okp(path: Path) -> OkpFile:
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
     for info in archive.infolist():
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_MEMBER_BYTES:
+        plain = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & ENCRYPTED
+        if not plain or info.file_size > MAX_MEMBER_BYTES:
             raise WeightsError(
-                f"{path.name} is no .okp file: {info.filename!r} is compressed or too large."
+                f"{path.name} is no .okp file: {info.filename!r} is compressed, encrypted or "
+                "too large."
             )
 
 

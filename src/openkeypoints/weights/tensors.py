@@ -34,7 +34,7 @@ def tensors_from_bytes(data: bytes, name: str) -> dict[str, NDArray[Any]]:
 
 def bytes_from_tensors(tensors: Arrays) -> bytes:
     """Return arrays as the content of a safetensors file."""
-    return save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
+    return save(_ordered(tensors))
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -45,9 +45,13 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
 def write_tensors(path: Path, tensors: Arrays, note: str = "") -> None:
     """Write arrays and a note; a crash leaves the former file whole."""
     new = path.with_name(path.name + ".new")
-    content = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
-    new.write_bytes(save(content, {"note": note}))
+    new.write_bytes(save(_ordered(tensors), {"note": note}))
     new.replace(path)
+
+
+def _ordered(tensors: Arrays) -> dict[str, NDArray[Any]]:
+    # Not ascontiguousarray: it would give numbers without a dimension one.
+    return {name: np.asarray(array, order="C") for name, array in tensors.items()}
 
 
 def read_note(path: Path) -> str:

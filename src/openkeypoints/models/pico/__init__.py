@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openkeypoints.errors import InputError
-from openkeypoints.models.base import Description, Family, Loading, Model
+from openkeypoints.models.base import Description, Family, Loading, Model, share
 from openkeypoints.models.pico.finder import PicoFinder
 from openkeypoints.models.pico.reader import PicoReader
 from openkeypoints.models.pico.spec import PicoSpec, spec_from_okp
@@ -39,12 +39,12 @@ def load(path: Path, view_id: str | None, loading: Loading) -> Model:
     view = _with_class_names(view, loading)
     if loading.keypoints is not None:
         view = part_of(view, loading.keypoints)
-    reader = PicoReader(_session(file, spec, "pose", loading), spec)
     finder: Finder
     if loading.detector is not None:
-        finder = ModelFinder(loading.detector)
+        finder = ModelFinder(loading.detector, owned=loading.owns_detector)
     else:
         finder = PicoFinder(_session(file, spec, "detector", loading), spec.detector_size)
+    reader = PicoReader(_session(file, spec, "pose", loading), spec)
     description = Description(
         id=name if view_id else str(path),
         task="keypoint-detection",
@@ -74,8 +74,8 @@ def with_card(spec: PicoSpec, loading: Loading) -> PicoSpec:
         )
     return replace(
         spec,
-        confidence=float(card.get("confidence", spec.confidence)),
-        iou_threshold=float(card.get("iou_threshold", spec.iou_threshold)),
+        confidence=share("confidence", card.get("confidence", spec.confidence)),
+        iou_threshold=share("iou_threshold", card.get("iou_threshold", spec.iou_threshold)),
         licence=str(card.get("licence", spec.licence)),
     )
 
@@ -84,8 +84,11 @@ def _with_class_names(view: View, loading: Loading) -> View:
     names = loading.card.get("class_names")
     if names is None:
         return view
-    if len(names) != len(view.class_names):
-        raise InputError(f"card names {len(names)} classes, the model has {len(view.class_names)}.")
+    if not isinstance(names, list | tuple) or len(names) != len(view.class_names):
+        raise InputError(
+            f"card has class_names {names!r}: give a list of {len(view.class_names)} names, one "
+            "for each class of the model."
+        )
     return replace(view, class_names=tuple(str(n) for n in names))
 
 
@@ -93,15 +96,17 @@ def part_of(view: View, keypoints: Sequence[str]) -> View:
     """Return a view of some keypoints: names, or names of groups, in the order of the skeleton.
 
     Raises:
-        InputError: a name is neither a keypoint nor a group of any class.
+        InputError: a name is neither a keypoint nor a group of any class, or there is none.
     """
+    if not keypoints:
+        raise InputError("keypoints names none: give names of keypoints or groups, or leave it out")
     known = {n for s in view.skeletons.values() for n in (*s.keypoints, *s.groups)}
     if unknown := [name for name in keypoints if name not in known]:
         raise InputError(
             f"keypoints names {unknown[0]!r}, which the model does not know; "
             f"it knows {', '.join(sorted(known))}."
         )
-    skeletons, maps = {}, {}
+    skeletons, maps = {}, dict(view.maps)
     for class_id, skeleton in view.skeletons.items():
         wanted = set(keypoints)
         for group in wanted & skeleton.groups.keys():

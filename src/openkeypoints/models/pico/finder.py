@@ -43,6 +43,7 @@ class PicoFinder:
                 outputs["centers"][0],
                 outputs["distances"][0],
                 threshold=request.confidence,
+                class_ids=request.class_ids,
                 max_candidates=request.options.max_candidates or MAX_CANDIDATES,
             )
             keep = nms(

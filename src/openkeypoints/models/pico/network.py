@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from openkeypoints.errors import WeightsError
+
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
@@ -164,18 +166,35 @@ def build(kind: str, config: Mapping[str, Any], weights: Arrays | None = None) -
         kind: which of the two.
         config: arguments of its class.
         weights: its arrays; the network then takes uint8 pictures and is ready to run.
+
+    Raises:
+        WeightsError: the arrays are not those of this network.
     """
     kinds: dict[str, type[nn.Module]] = {"pose": KeypointNetwork, "detector": DetectorNetwork}
-    network = kinds[kind](**config)
+    # Weights that are replaced at once need not move the caller's random numbers.
+    with torch.random.fork_rng(devices=[], enabled=weights is not None):
+        network = kinds[kind](**config)
     if weights is None:
         return network
-    load_weights(network, weights)
+    if missing := load_weights(network, weights):
+        raise WeightsError(
+            f"The weights do not fit the {kind} network of model.json: {missing[0]!r} and "
+            f"{len(missing) - 1} more are missing or of another shape."
+        )
     return ByteInput(network).eval()
 
 
-def load_weights(network: nn.Module, weights: Arrays) -> None:
-    """Take over arrays wherever name and shape agree; 16-bit numbers become 32-bit ones."""
-    state = network.state_dict()
-    for name, array in weights.items():
-        if name in state and state[name].shape == array.shape:
-            state[name].copy_(torch.from_numpy(array.copy()))
+def load_weights(network: nn.Module, weights: Arrays) -> list[str]:
+    """Take over arrays wherever name and shape agree; 16-bit numbers become 32-bit ones.
+
+    Returns:
+        The names of the network's tensors that keep their values.
+    """
+    kept = []
+    for name, value in network.state_dict().items():
+        array = weights.get(name)
+        if array is not None and value.shape == array.shape:
+            value.copy_(torch.from_numpy(array.copy()))
+        elif value.dtype.is_floating_point:  # counts of batches are never read
+            kept.append(name)
+    return kept

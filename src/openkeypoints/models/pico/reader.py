@@ -12,8 +12,10 @@ from openkeypoints.runtimes import Session
 
 
 class PicoReader:
-    """Reads the keypoints of crops. The score of a keypoint is the chance that it lies within a
-    tenth of the box's long side, as measured on validation pictures.
+    """Reads the keypoints of crops.
+
+    The score of a keypoint is the chance that it lies within a tenth of the box's long side, as
+    measured on validation pictures.
     """
 
     def __init__(self, session: Session, spec: PicoSpec) -> None:

@@ -70,23 +70,46 @@ def spec_from_okp(file: OkpFile) -> PicoSpec:
     if model.get("family") != "pico":
         raise WeightsError(f"{file.path.name} holds a {model.get('family')!r}, not a pico model.")
     try:
-        return PicoSpec(
-            views={v["id"]: _view(v["classes"]) for v in model["views"]},
-            detector_size=_pair(model["detector"]["input_size"]),
-            crop_size=_pair(model["pose"]["input_size"]),
-            fill=float(model["pose"]["fill"]),
-            flip=tuple(model["pose"]["flip"]),
-            calibration=np.array(model["pose"]["calibration"], np.float64),
-            confidence=float(model["thresholds"]["confidence"]),
-            iou_threshold=float(model["thresholds"]["iou"]),
-            networks={part: model[part]["network"] for part in ("pose", "detector")},
-            licence=str(model["licence"]),
-            card=dict(model.get("card", {})),
+        return _checked(
+            PicoSpec(
+                views={str(v["id"]): _view(v["classes"]) for v in model["views"]},
+                detector_size=_pair(model["detector"]["input_size"]),
+                crop_size=_pair(model["pose"]["input_size"]),
+                fill=float(model["pose"]["fill"]),
+                flip=tuple(model["pose"]["flip"]),
+                calibration=np.array(model["pose"]["calibration"], np.float64),
+                confidence=float(model["thresholds"]["confidence"]),
+                iou_threshold=float(model["thresholds"]["iou"]),
+                networks={part: dict(model[part]["network"]) for part in ("pose", "detector")},
+                licence=str(model["licence"]),
+                card=dict(model.get("card", {})),
+            )
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(
-            f"model.json in {file.path.name} is incomplete or wrong at {error}."
+            f"model.json in {file.path.name} is incomplete or wrong: {error!r}."
         ) from error
+
+
+def _checked(spec: PicoSpec) -> PicoSpec:
+    """Return a specification whose parts fit each other."""
+    count = spec.networks["pose"]["keypoints"]
+    if not spec.views:
+        raise ValueError("no view")
+    if len(spec.flip) != count or sorted(spec.flip) != list(range(count)):
+        raise ValueError(f"flip does not exchange {count} maps")
+    knots = spec.calibration
+    if knots.ndim != 2 or len(knots) != 2 or not knots.size or (np.diff(knots) < 0).any():
+        raise ValueError("calibration is no pair of rising rows")
+    if not 0 < spec.fill <= 1:
+        raise ValueError(f"fill is {spec.fill}")
+    classes = spec.networks["detector"]["classes"]
+    for name, view in spec.views.items():
+        if len(view.class_names) != classes:
+            raise ValueError(f"view {name!r} has {len(view.class_names)} of {classes} classes")
+        if any(not 0 <= i < count for maps in view.maps.values() for i in maps):
+            raise ValueError(f"view {name!r} shows a map beyond the {count} that there are")
+    return spec
 
 
 def spec_to_json(spec: PicoSpec) -> dict[str, Any]:
@@ -112,12 +135,13 @@ def spec_to_json(spec: PicoSpec) -> dict[str, Any]:
 
 
 def _view(classes: Sequence[Mapping[str, Any]]) -> View:
-    skeletons = {i: _skeleton(c["skeleton"]) for i, c in enumerate(classes)}
-    maps = {i: tuple(c["maps"]) for i, c in enumerate(classes)}
-    for i, skeleton in skeletons.items():
-        if len(maps[i]) != len(skeleton):
-            raise ValueError(f"class {i}: {len(maps[i])} maps for {len(skeleton)} keypoints")
-    return View(tuple(c["name"] for c in classes), skeletons, maps)
+    maps = {i: tuple(int(m) for m in c["maps"]) for i, c in enumerate(classes)}
+    skeletons = {i: _skeleton(c["skeleton"]) for i, c in enumerate(classes) if c["skeleton"]}
+    for i in maps:
+        count = len(skeletons[i]) if i in skeletons else 0
+        if len(maps[i]) != count:
+            raise ValueError(f"class {i}: {len(maps[i])} maps for {count} keypoints")
+    return View(tuple(str(c["name"]) for c in classes), skeletons, maps)
 
 
 def _classes(view: View) -> list[dict[str, Any]]:
@@ -125,17 +149,15 @@ def _classes(view: View) -> list[dict[str, Any]]:
         {
             "name": name,
             "maps": list(view.maps[i]),
-            "skeleton": {
-                k: dict(v) if k == "groups" else v for k, v in _fields(view.skeletons[i]).items()
-            },
+            "skeleton": _fields(view.skeletons[i]) if i in view.skeletons else None,
         }
         for i, name in enumerate(view.class_names)
     ]
 
 
 def _fields(skeleton: Skeleton) -> dict[str, Any]:
-    names = ("name", "keypoints", "edges", "flip", "sigmas", "colors", "groups")
-    return {name: getattr(skeleton, name) for name in names}
+    names = ("name", "keypoints", "edges", "flip", "sigmas", "colors")
+    return {name: getattr(skeleton, name) for name in names} | {"groups": dict(skeleton.groups)}
 
 
 def _skeleton(data: Mapping[str, Any]) -> Skeleton:

@@ -1,0 +1,177 @@
+"""What every model owes its callers, run on the packaged one and on a tiny one of each family."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import pytest
+
+import openkeypoints
+from openkeypoints.models import FAMILIES, InferOptions, Model, get_model
+from openkeypoints.results import Prediction
+from openkeypoints.runtimes import available_runtimes
+from tests.doubles import FixedFinder
+from tests.doubles import model as double
+from tests.drawn import dots
+
+PACKAGE = Path(openkeypoints.__file__).parent
+RNG = np.random.default_rng(0)
+NOISE = [RNG.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((90, 120), (64, 64), (150, 70))]
+BOX = np.array([[8, 4, 60, 58], [20, 10, 63, 60]], np.float32)
+MODELS = ["person", *(f"tiny-{name}" for name in FAMILIES)]
+CLOSE_PX, BOXES_PX = 1e-3, 1e-2
+
+
+def confidence(name: str) -> float:
+    """Return a threshold under which random weights find something and trained ones too."""
+    return 0.003 if name == "person" else 0.3
+
+
+@pytest.fixture(scope="module")
+def files(tiny_okp) -> dict[str, Path | str]:
+    return {"person": "person", "tiny-pico": tiny_okp}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def name(request) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(name, files) -> Iterator[Model]:
+    with get_model(files[name], runtime="openvino", precision="f32") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def per_runtime(name, files) -> Iterator[dict[str, Model]]:
+    opened = {
+        runtime: get_model(files[name], runtime=runtime, device="cpu", precision="f32")
+        for runtime in ("torch", "onnxruntime", "openvino")
+    }
+    yield opened
+    for one in opened.values():
+        one.close()
+
+
+def assert_same(a: Prediction, b: Prediction, *, atol: float = 0.0) -> None:
+    for f in fields(Prediction):
+        first, second = getattr(a, f.name), getattr(b, f.name)
+        if isinstance(first, np.ndarray):
+            assert first.dtype == second.dtype, f.name
+            np.testing.assert_allclose(first, second, rtol=0, atol=atol, err_msg=f.name)
+
+
+def test_every_runtime_of_the_contract_is_installed():
+    assert set(available_runtimes()) == {"torch", "onnxruntime", "openvino"}
+
+
+def test_four_pictures_at_once_are_four_times_one(model, name):
+    four = [*NOISE, NOISE[0][::-1].copy()]
+    together = model.infer(four, confidence=confidence(name), max_detections=4)
+    assert sum(map(len, together)) > 0
+    for picture, found in zip(four, together, strict=True):
+        (alone,) = model.infer(picture, confidence=confidence(name), max_detections=4)
+        # Another number of crops goes through the network at once, so the last bits may differ.
+        assert_same(found, alone, atol=CLOSE_PX)
+
+
+def test_a_picture_without_instances_gives_length_zero_with_the_same_types(model):
+    (empty,) = model.infer(np.full((48, 64, 3), 114, np.uint8), confidence=1.0)
+    (some,) = model.infer(NOISE[0], options=InferOptions(boxes=[BOX]))
+    assert (len(empty), len(some)) == (0, 2)
+    for f in fields(Prediction):
+        value = getattr(some, f.name)
+        if isinstance(value, np.ndarray):
+            none = getattr(empty, f.name)
+            assert (none.dtype, none.shape[1:]) == (value.dtype, value.shape[1:]), f.name
+
+
+def test_an_instance_has_everything_that_results_promise(model):
+    (found,) = model.infer(NOISE[0], options=InferOptions(boxes=[BOX]))
+    k = max(len(s) for s in model.skeletons.values())
+    assert found.image_size == (120, 90)
+    assert found.keypoints.shape == (2, k, 2)
+    assert np.isfinite(found.keypoints).all()
+    assert ((found.keypoint_scores >= 0) & (found.keypoint_scores <= 1)).all()
+    assert np.linalg.eigvalsh(found.covariances).min() > 0
+    assert (found.class_names, found.skeletons) == (model.class_names, model.skeletons)
+
+
+def test_points_of_a_drawn_picture_return_to_its_pixels():
+    points = np.array([[61.3, 40.8], [92.6, 71.2], [75.0, 95.5]])
+    picture = dots((200, 140), points)
+    (found,) = double(FixedFinder([[40, 25, 115, 112]])).infer(picture, color="rgb")
+    assert np.abs(found.keypoints[0] - points).max() < 0.5
+
+
+def test_runtimes_agree_in_the_same_boxes(per_runtime):
+    options = InferOptions(boxes=[BOX, BOX * 0.9 + 2, BOX[:1]])
+    answers = {r: m.infer(NOISE, options=options) for r, m in per_runtime.items()}
+    for other in ("onnxruntime", "openvino"):
+        for a, b in zip(answers["torch"], answers[other], strict=True):
+            rows = np.argsort(a.extras["box_index"]), np.argsort(b.extras["box_index"])
+            apart = np.abs(a.keypoints[rows[0]] - b.keypoints[rows[1]])
+            assert apart.max() < CLOSE_PX, other
+
+
+def test_runtimes_find_the_same_boxes(per_runtime, name):
+    limits = {"confidence": confidence(name), "max_detections": 3}
+    answers = {r: m.infer(NOISE, **limits) for r, m in per_runtime.items()}
+    assert sum(map(len, answers["torch"])) > 0
+    for other in ("onnxruntime", "openvino"):
+        for a, b in zip(answers["torch"], answers[other], strict=True):
+            assert len(a) == len(b)
+            assert np.abs(a.boxes - b.boxes).max(initial=0) < BOXES_PX, other
+
+
+def test_two_threads_get_the_answer_that_one_gets(model):
+    options = InferOptions(boxes=[BOX])
+    (expected,) = model.infer(NOISE[0], options=options)
+    answers: list[Prediction] = []
+    start = threading.Barrier(2)
+
+    def work() -> None:
+        start.wait()
+        answers.extend(model.infer(NOISE[0], options=options)[0] for _ in range(5))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 10
+    for answer in answers:
+        assert_same(answer, expected)
+
+
+def test_at_most_five_frames_of_ours_lie_between_the_call_and_the_network(model, monkeypatch):
+    depths: dict[str, list[str]] = {}
+    for half in ("reader", "finder"):
+        session = getattr(model.predictor, half)._session
+
+        def run(feeds, half=half, session=session):
+            depths[half] = list(own_frames(sys._getframe(1)))
+            return session.run(feeds)
+
+        double_session = type("Watched", (), {"run": staticmethod(run)})()
+        monkeypatch.setattr(getattr(model.predictor, half), "_session", double_session)
+    model.infer(NOISE[0], confidence=1e-4, max_detections=1, options=InferOptions(whole_image=True))
+    assert set(depths) == {"reader", "finder"}
+    for names in depths.values():
+        assert names[-1] == "infer"
+        assert len(names) <= 5, names
+
+
+def own_frames(frame: FrameType | None) -> Iterator[str]:
+    """Yield the functions of the package on the stack, the innermost first."""
+    while frame is not None:
+        if PACKAGE in Path(frame.f_code.co_filename).parents:
+            yield frame.f_code.co_name
+        frame = frame.f_back
