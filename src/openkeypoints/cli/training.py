@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from openkeypoints.cli.progress import Bar
 from openkeypoints.cli.train import TrainOptions
 from openkeypoints.errors import NotFoundError, OutputExistsError
 from openkeypoints.train.config import SourceConfig, TrainConfig, config_from_mapping
-from openkeypoints.train.loop import Progress, Schedule
+from openkeypoints.train.loop import Progress
 from openkeypoints.train.run import train
 from openkeypoints.weights.cards import read_card
 
@@ -35,7 +38,7 @@ def run(options: TrainOptions) -> Path:
             f"'{config.out}' holds a run ({made[0].name}): add --resume to go on with it, or "
             "choose another --out."
         )
-    with Bar(2, "training") as bar:
+    with Bar(2, "training") as bar, _told(bar):
         return train(config, report=_Reporter(bar))
 
 
@@ -56,12 +59,12 @@ def configuration(options: TrainOptions) -> TrainConfig:
     if options.val is not None:
         chosen["val"] = SourceConfig(annotation_file(options.val, "val"))
     if options.steps is not None:
-        chosen |= {"pose": _steps(config.pose, options.steps)}
-        chosen |= {"detector": _steps(config.detector, options.steps)}
+        chosen |= {"pose": config.pose.of(options.steps)}
+        chosen |= {"detector": config.detector.of(options.steps)}
     config = replace(config, **chosen)
     if not config.sources:
         raise click.UsageError("Say what to learn from: --data FILE_OR_FOLDER, or --config FILE.")
-    open_ended = not (config.pose.steps and config.detector.steps)
+    open_ended = not all(getattr(config, part).steps for part in config.parts)
     if config.minutes is None and open_ended:
         config = replace(config, minutes=DEFAULT_MINUTES)
     return config
@@ -74,15 +77,23 @@ def _own_val(folder: Path) -> SourceConfig | None:
         return None  # nothing is measured then
 
 
-def _steps(schedule: Schedule, steps: int) -> Schedule:
-    """Return a schedule of so many steps, its habits shortened where the run is short."""
-    return replace(
-        schedule,
-        steps=steps,
-        warmup=min(schedule.warmup, steps // 10),
-        average=min(schedule.average, 1 - 10 / max(20, steps)),
-        evaluate_every=min(schedule.evaluate_every, max(1, steps // 4)),
-    )
+@contextlib.contextmanager
+def _told(bar: Bar) -> Iterator[None]:
+    """Show what training logs: the steps and the precision that it chose."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            bar.say(record.getMessage())
+
+    logger, handler = logging.getLogger("openkeypoints.train"), Lines(logging.INFO)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 class _Reporter:

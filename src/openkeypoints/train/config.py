@@ -13,6 +13,7 @@ from openkeypoints.train.keypoint_samples import CropPolicy
 from openkeypoints.train.loop import Schedule
 
 Part = Literal["pose", "detector"]
+PARTS: tuple[Part, ...] = ("pose", "detector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class TrainConfig:
         out: folder of checkpoints, logs, pictures and ``best.okp``.
         views: id -> name of a skeleton, the last one having all keypoint slots; empty = one view
             with the classes and keypoints of the first source.
+        parts: networks that the run trains; the others stay as ``init`` has them.
         init: ``.okp`` file or catalogue id to start from, None = random weights.
         minutes: wall time of the whole run; sets the number of steps where a schedule has none.
         pose: schedule of the keypoint network, steps 0 = from ``minutes``.
@@ -65,13 +67,14 @@ class TrainConfig:
     val: SourceConfig | None = None
     out: Path = Path("runs")
     views: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[Part, ...] = PARTS
     init: str | None = None
     minutes: float | None = None
     pose: Schedule = field(default_factory=lambda: Schedule(steps=0))
     detector: Schedule = field(default_factory=lambda: Schedule(steps=0))
     crops: CropPolicy = field(default_factory=CropPolicy)
     windows: WindowPolicy = field(default_factory=WindowPolicy)
-    detector_size: tuple[int, int] = (320, 320)
+    detector_size: tuple[int, int] = (256, 256)
     cap: float | None = None
     precision: str = "auto"
     device: str = "auto"
@@ -102,8 +105,10 @@ def config_from_mapping(data: Mapping[str, Any], root: Path) -> TrainConfig:
             values["out"] = Path(values["out"])
         if "detector_size" in values:
             values["detector_size"] = tuple(values["detector_size"])
+        if "parts" in values:
+            values["parts"] = tuple(PARTS[PARTS.index(part)] for part in values["parts"])
         return TrainConfig(**values)
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         known = ", ".join(f.name for f in fields(TrainConfig))
         raise InputError(
             f"The training configuration is wrong ({error}); its keys are {known}."

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,6 +56,18 @@ class Schedule:
     average: float = 0.9995
     save_every: int = 500
     evaluate_every: int = 1000
+
+    def of(self, steps: int) -> Schedule:
+        """Return a schedule of so many steps, its habits fitted to a run that may be short."""
+        return replace(
+            self,
+            steps=steps,
+            warmup=min(self.warmup, steps // 10),
+            # A long memory would still hold the random start at the end of a short run.
+            average=min(self.average, 1 - 10 / max(20, steps)),
+            evaluate_every=max(1, min(self.evaluate_every, steps // 4)),
+            save_every=max(1, min(self.save_every, steps // 10)),
+        )
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""

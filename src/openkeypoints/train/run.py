@@ -23,7 +23,7 @@ from openkeypoints.models.topdown import View
 from openkeypoints.runtimes import cpu_flags, devices
 from openkeypoints.skeletons import load_skeleton, skeleton_from_coco_category
 from openkeypoints.train.coco import Dataset, load_coco, read_dataset
-from openkeypoints.train.config import Part, SourceConfig, TrainConfig
+from openkeypoints.train.config import PARTS, Part, SourceConfig, TrainConfig
 from openkeypoints.train.detector_samples import WindowSampler
 from openkeypoints.train.evaluate import joint_marks, predict
 from openkeypoints.train.keypoint_samples import KeypointSampler
@@ -31,7 +31,7 @@ from openkeypoints.train.logs import RunLog, draw_curves, draw_samples
 from openkeypoints.train.loop import Progress, Schedule, Task, fit, seconds_per_step
 from openkeypoints.train.package import write_pico
 from openkeypoints.train.sources import PictureCache, Source
-from openkeypoints.train.state import read_facts
+from openkeypoints.train.state import arrays_from, read_facts
 from openkeypoints.train.tasks import DetectorTask, KeypointTask, pose_model
 from openkeypoints.weights.okp import OkpFile, open_okp
 from openkeypoints.weights.tensors import Arrays, tensors_from_bytes
@@ -46,7 +46,6 @@ SPARE = 0.12
 """Part of the wall time kept for evaluation, calibration and writing."""
 MIN_STEPS = 20
 """Steps of the shortest run."""
-PARTS: tuple[Part, ...] = ("pose", "detector")
 DETECTOR_WIDTHS = (16, 32, 64, 96, 128)
 DETECTOR_DEPTHS = (0, 1, 3, 2, 1)
 IDENTITY = np.array([[0.0, 1.0], [0.0, 1.0]])
@@ -84,14 +83,15 @@ def train(config: TrainConfig, *, report: Report = lambda _part, _line: None) ->
         start = _start_file(config.init)
         data = _read(config)
         spec = _specification(config, data, start)
-        tasks: dict[Part, Task] = {
-            "pose": _keypoint_task(config, spec, data, start),
-            "detector": _detector_task(config, spec, data, start),
-        }
+        tasks = {part: _TASKS[part](config, spec, data, start) for part in config.parts}
         schedules = _schedules(config, tasks, bf16=bf16, device=device)
-        weights: dict[str, Arrays] = {}
-        for part in PARTS:
-            log.info("%s: %d steps in %s", part, schedules[part].steps, "bf16" if bf16 else "f32")
+        weights: dict[str, Arrays] = {
+            part: arrays_from(_network(part, spec, start, config.seed).state_dict())
+            for part in PARTS
+            if part not in config.parts
+        }
+        for part in config.parts:
+            log.info("%s: %d steps in %s", part, schedules[part].steps, _words(bf16, device))
             folder = config.out / part
             with RunLog(folder, step=(read_facts(folder) or {}).get("step", 0)) as run_log:
 
@@ -287,27 +287,34 @@ def _detector_task(
     return DetectorTask(network, sampler, spec, truth=data.truth, val=data.val, min_side=min_side)
 
 
+_TASKS: Mapping[Part, Callable[[TrainConfig, PicoSpec, _Data, OkpFile | None], Task]] = {
+    "pose": _keypoint_task,
+    "detector": _detector_task,
+}
+
+
 def _schedules(
     config: TrainConfig, tasks: Mapping[Part, Task], *, bf16: bool, device: str
 ) -> dict[Part, Schedule]:
     """Return the schedules; steps that follow from the wall time are measured once and kept."""
-    chosen: dict[Part, Schedule] = {"pose": config.pose, "detector": config.detector}
+    every: dict[Part, Schedule] = {"pose": config.pose, "detector": config.detector}
+    chosen = {part: every[part] for part in config.parts}
     if all(schedule.steps for schedule in chosen.values()):
         return chosen
     if config.minutes is None:
-        raise InputError("Say how long to train: minutes, or the steps of both networks.")
+        raise InputError("Say how long to train: minutes, or the steps of each network.")
     kept = config.out / "steps.json"
     steps = json.loads(kept.read_bytes()) if kept.is_file() else {}
     if any(not schedule.steps and part not in steps for part, schedule in chosen.items()):
         seconds = {
-            part: seconds_per_step(tasks[part], chosen[part], bf16=bf16, device=device)
-            for part in PARTS
+            part: seconds_per_step(task, chosen[part], bf16=bf16, device=device)
+            for part, task in tasks.items()
         }
         steps = _steps(config.minutes * 60, chosen, seconds)
         config.out.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(steps))
     return {
-        part: schedule if schedule.steps else _shortened(schedule, steps[part])
+        part: schedule if schedule.steps else schedule.of(steps[part])
         for part, schedule in chosen.items()
     }
 
@@ -319,19 +326,6 @@ def _steps(
     left = wall_s * (1 - SPARE) - sum(s.steps * seconds[part] for part, s in chosen.items())
     free = [part for part, schedule in chosen.items() if not schedule.steps]
     return {part: max(MIN_STEPS, int(left / len(free) / seconds[part])) for part in free}
-
-
-def _shortened(schedule: Schedule, steps: int) -> Schedule:
-    """Return a schedule of so many steps, its habits fitted to a run that may be short."""
-    return replace(
-        schedule,
-        steps=steps,
-        warmup=min(schedule.warmup, steps // 10),
-        # A long memory would still hold the random start at the end of a short run.
-        average=min(schedule.average, 1 - 10 / steps),
-        evaluate_every=max(1, steps // 4),
-        save_every=min(schedule.save_every, max(1, steps // 10)),
-    )
 
 
 def _bf16(precision: str, device: str) -> bool:
@@ -348,6 +342,14 @@ def _bf16(precision: str, device: str) -> bool:
             "here it would be emulated, several times slower than f32. Use 'auto'."
         )
     return precision == "bf16" or (precision == "auto" and fast)
+
+
+def _words(bf16: bool, device: str) -> str:
+    """Say the precision, and why a CPU is not faster."""
+    if bf16:
+        return "bf16"
+    slow = device == "cpu" and BF16_FLAGS[0] not in cpu_flags()
+    return f"f32 (this CPU has no {BF16_FLAGS[0]})" if slow else "f32"
 
 
 def _device(device: str) -> str:
