@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -89,30 +89,32 @@ def config_from_mapping(data: Mapping[str, Any], root: Path) -> TrainConfig:
     Raises:
         InputError: a key is unknown or a value has the wrong form.
     """
-    values = dict(data)
+    readers: Mapping[str, Callable[[Any], Any]] = {
+        "pose": lambda value: Schedule(**value),
+        "detector": lambda value: Schedule(**value),
+        "crops": lambda value: _with_pairs(CropPolicy(), value),
+        "windows": lambda value: _with_pairs(WindowPolicy(), value),
+        "sources": lambda value: tuple(_source(source, root) for source in value),
+        "val": lambda value: _source(value, root) if value else None,
+        "out": Path,
+        "detector_size": tuple,
+        "parts": _parts,
+    }
     try:
-        for name, kind in (("pose", Schedule), ("detector", Schedule)):
-            if name in values:
-                values[name] = kind(**values[name])
-        if "crops" in values:
-            values["crops"] = _with_pairs(CropPolicy(), values["crops"])
-        if "windows" in values:
-            values["windows"] = _with_pairs(WindowPolicy(), values["windows"])
-        values["sources"] = tuple(_source(s, root) for s in values.get("sources", ()))
-        if values.get("val"):
-            values["val"] = _source(values["val"], root)
-        if "out" in values:
-            values["out"] = Path(values["out"])
-        if "detector_size" in values:
-            values["detector_size"] = tuple(values["detector_size"])
-        if "parts" in values:
-            values["parts"] = tuple(PARTS[PARTS.index(part)] for part in values["parts"])
+        values = {name: readers.get(name, lambda v: v)(value) for name, value in data.items()}
+        values.setdefault("sources", ())
         return TrainConfig(**values)
     except (TypeError, KeyError, ValueError) as error:
         known = ", ".join(f.name for f in fields(TrainConfig))
         raise InputError(
             f"The training configuration is wrong ({error}); its keys are {known}."
         ) from error
+
+
+def _parts(names: Sequence[str]) -> tuple[str, ...]:
+    if unknown := [name for name in names if name not in PARTS]:
+        raise ValueError(f"no part is called {unknown[0]!r}, they are {', '.join(PARTS)}")
+    return tuple(names)
 
 
 def _source(data: Mapping[str, Any], root: Path) -> SourceConfig:

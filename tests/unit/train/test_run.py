@@ -13,13 +13,14 @@ import torch
 from openkeypoints.errors import InputError, NotFoundError, RuntimeUnavailableError, WeightsError
 from openkeypoints.models import InferOptions, get_model
 from openkeypoints.train import run
-from openkeypoints.train.config import SourceConfig, TrainConfig
+from openkeypoints.train.config import SourceConfig, TrainConfig, config_from_mapping
 from openkeypoints.train.detector_samples import WindowPolicy
 from openkeypoints.train.evaluate import Protocol, evaluate
 from openkeypoints.train.keypoint_samples import CropPolicy
 from openkeypoints.train.loop import Schedule
 from openkeypoints.train.run import train
 from openkeypoints.weights.okp import open_okp
+from openkeypoints.weights.tensors import tensors_from_bytes
 from tests.drawn import write_coco, write_sticks
 
 SIZE = 64
@@ -301,3 +302,25 @@ def test_bf16_without_units_is_refused_by_the_name_of_the_flag(monkeypatch):
     monkeypatch.setattr(run, "cpu_flags", frozenset)
     with pytest.raises(RuntimeUnavailableError, match="amx_bf16"):
         run._bf16("bf16", "cpu")
+
+
+@pytest.mark.parametrize(("part", "other"), [("pose", "detector"), ("detector", "pose")])
+def test_a_run_of_one_part_leaves_the_other_as_it_was(config, tiny_okp, part, other):
+    made = open_okp(train(replace(config, parts=(part,))))
+    before = open_okp(tiny_okp)
+
+    def moved(name):
+        # The heads are new where the number of keypoints is another one.
+        old, new = (tensors_from_bytes(f.read(f"{name}.safetensors"), name) for f in (before, made))
+        backbone = [key for key in old if key.startswith("backbone") and old[key].ndim == 4]
+        return any((old[key] != new[key]).any() for key in backbone)
+
+    assert moved(part)
+    assert not moved(other)
+    assert not (config.out / other).exists()
+
+
+def test_parts_are_read_from_a_configuration(tmp_path):
+    assert config_from_mapping({"parts": ["detector"]}, tmp_path).parts == ("detector",)
+    with pytest.raises(InputError, match="head"):
+        config_from_mapping({"parts": ["head"]}, tmp_path)
