@@ -43,7 +43,7 @@ _MAX_PATH_CHARACTERS = 4096
 _BASE64_HEAD = 64
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
-_WRITERS = {
+FORMATS_BY_ENDING = {
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
     ".png": "png",
@@ -52,6 +52,7 @@ _WRITERS = {
     ".tif": "tiff",
     ".tiff": "tiff",
 }
+"""Endings of files -> formats that ``encode_image`` writes."""
 
 
 def read_image(source: ImageSource, *, color: ColorOrder = "bgr", settings: Settings) -> Image:
@@ -327,8 +328,8 @@ def encode_image(image: Image, format: str = "jpeg", quality: int = 90) -> bytes
     Raises:
         InputError: another format.
     """
-    if format not in _WRITERS.values():
-        known = ", ".join(sorted(set(_WRITERS.values())))
+    if format not in FORMATS_BY_ENDING.values():
+        known = ", ".join(sorted(set(FORMATS_BY_ENDING.values())))
         raise InputError(f"pictures are not written as {format!r}; choose one of {known}.")
     buffer = io.BytesIO()
     PilImage.fromarray(image).save(buffer, format, quality=quality)
@@ -343,11 +344,11 @@ def save_image(image: Image, path: str | os.PathLike[str]) -> None:
         NotFoundError: the folder does not exist.
     """
     target = Path(path)
-    format_name = _WRITERS.get(target.suffix.lower())
+    format_name = FORMATS_BY_ENDING.get(target.suffix.lower())
     if format_name is None:
         raise InputError(
             f"the ending {target.suffix!r} of '{target}' names no picture format; use one of "
-            f"{', '.join(_WRITERS)}."
+            f"{', '.join(FORMATS_BY_ENDING)}."
         )
     data = encode_image(image, format_name)
     try:

@@ -13,25 +13,16 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
 from openkeypoints.cli.sources import Source
 from openkeypoints.errors import InputError, OutputExistsError
+from openkeypoints.images import FORMATS_BY_ENDING
 
 RECORD = ".okp-outputs.json"
 SAME_FOLDER = "_keypoints"
-PICTURE_FORMATS: Mapping[str, str] = {
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".png": "png",
-    ".webp": "webp",
-    ".bmp": "bmp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-}
-"""Endings that drawn pictures keep; all others become ``.jpg``."""
 
 
 class OutputFolder:
@@ -147,7 +138,7 @@ def beside_inputs(name: PurePath, source: Source, ending: str, output: OutputFol
 def picture_ending(source: Source) -> str:
     """Return the ending of the drawn picture of a source: its own, or ``.jpg``."""
     ending = _file_name(source).suffix
-    return ending if ending.lower() in PICTURE_FORMATS else ".jpg"
+    return ending if ending.lower() in FORMATS_BY_ENDING else ".jpg"
 
 
 def _ways(sources: Sequence[Source]) -> dict[Source, PurePath]:

@@ -14,7 +14,6 @@ import click
 
 from openkeypoints.cli.loading import load_model
 from openkeypoints.cli.outputs import (
-    PICTURE_FORMATS,
     OutputFolder,
     beside_inputs,
     earlier_outputs,
@@ -27,7 +26,7 @@ from openkeypoints.cli.sources import Source, find_sources
 from openkeypoints.drawing import draw
 from openkeypoints.errors import NotFoundError, OpenKeypointsError
 from openkeypoints.formats import coco, dump
-from openkeypoints.images import encode_image
+from openkeypoints.images import FORMATS_BY_ENDING, encode_image
 from openkeypoints.models import InferOptions, Model
 from openkeypoints.results import Image, Prediction
 from openkeypoints.settings import Settings
@@ -130,7 +129,7 @@ class _Answers:
         files = self._files.get(source, [])
         if self._folder is not None:
             drawn = encode_image(
-                draw(image, prediction, color="rgb"), PICTURE_FORMATS[files[0].suffix.lower()]
+                draw(image, prediction, color="rgb"), FORMATS_BY_ENDING[files[0].suffix.lower()]
             )
             contents = [drawn] if values is None else [drawn, _json(values).encode()]
             for path, data in zip(files, contents, strict=True):
