@@ -156,8 +156,7 @@ def crop_matrix(
         rotation_deg: angle by which the content turns, clockwise as seen on the screen.
 
     Returns:
-        (2, 3) matrix between corner coordinates; warping functions that count from pixel centres
-        need ``to_pixel_centres`` of it.
+        (2, 3) matrix between corner coordinates, as ``images.warp`` takes it.
     """
     x1, y1, x2, y2 = np.asarray(box_xyxy, np.float64)
     width, height = size_wh
@@ -168,17 +167,6 @@ def crop_matrix(
     centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
     shift = np.array([width / 2, height / 2]) - linear @ centre
     return np.column_stack([linear, shift])
-
-
-def to_pixel_centres(matrix: Matrix) -> Matrix:
-    """Rewrite a map between corner coordinates for functions that put (0, 0) at a pixel's centre.
-
-    OpenCV's ``warpAffine`` is one of them: without this step its picture lies up to half a pixel
-    beside the points.
-    """
-    moved = matrix.copy()
-    moved[:, 2] += matrix[:, :2] @ np.full(2, 0.5) - 0.5
-    return moved
 
 
 def invert_affine(matrix: Matrix) -> Matrix:

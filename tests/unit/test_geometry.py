@@ -142,13 +142,6 @@ def test_a_flattening_map_has_no_inverse() -> None:
         geometry.invert_affine(np.zeros((2, 3)))
 
 
-def test_pixel_centres_of_a_doubled_picture_lie_at_a_quarter() -> None:
-    doubled = np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
-    centres = geometry.to_pixel_centres(doubled)
-    first_pixel = geometry.transform_points(np.array([0.0, 0.0]), centres)
-    np.testing.assert_allclose(first_pixel, [0.5, 0.5])
-
-
 def test_mapped_points_keep_type_and_nan() -> None:
     points = np.array([[np.nan, np.nan], [2.0, 3.0]], np.float32)
     mapped = geometry.transform_points(points, np.array([[1.0, 0.0, 5.0], [0.0, 1.0, 0.0]]))
