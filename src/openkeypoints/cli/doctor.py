@@ -36,11 +36,16 @@ def doctor(as_json: bool) -> None:
         "settings": {
             "offline": settings.offline,
             "roboflow_key": "set" if settings.api_key else "not set",
+            "allowed_licences": _licences(settings.allowed_licences),
             "threads": settings.threads,
             "max_pixels": settings.max_pixels,
         },
     }
     click.echo(json.dumps(facts, ensure_ascii=False) if as_json else _pages(facts))
+
+
+def _licences(allowed: tuple[str, ...] | None) -> str | list[str]:
+    return "all" if allowed is None else list(allowed)
 
 
 def _pages(facts: Mapping[str, Any]) -> str:

@@ -62,6 +62,42 @@ class Bar:
             click.echo(line, err=True)
 
 
+class Transfer:
+    """A bar of bytes on stderr, shown on a terminal alone; its `update` takes bytes and total."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._live: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def update(self, done: int, total: int | None) -> None:
+        """Show that ``done`` bytes are here, of ``total`` where somebody says so."""
+        if self._live is None:
+            if not sys.stderr.isatty():
+                return
+            self._live = _start_transfer(self._what)
+        self._live.update(self._live.task_ids[0], completed=done, total=total)
+
+    def say(self, line: str) -> None:
+        """Write a line to stderr."""
+        if self._live is not None:
+            _above(self._live, line)
+        else:
+            click.echo(line, err=True)
+
+
 def _above(live: Progress, line: str) -> None:
     live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -89,3 +125,30 @@ def _start(total: int, what: str) -> tuple[Progress, TaskID]:
     )
     live.start()
     return live, live.add_task(what, total=total)
+
+
+def _start_transfer(what: str) -> Progress:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    live = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    live.start()
+    live.add_task(what, total=None)
+    return live

@@ -7,10 +7,10 @@ import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from openkeypoints.errors import MissingExtraError, RuntimeUnavailableError, WeightsError
-from openkeypoints.runtimes.base import Artifact, Plan, Session, cpu_flags, unknown
+from openkeypoints.runtimes.base import Artifact, Plan, Port, Session, cpu_flags, unknown
 
 __all__ = [
     "RUNTIMES",
@@ -21,6 +21,7 @@ __all__ = [
     "cpu_flags",
     "devices",
     "open_session",
+    "openvino_ports",
 ]
 
 
@@ -114,6 +115,20 @@ def open_session(  # noqa: PLR0913
     reasons = " ".join(dict.fromkeys(map(str, failures)))
     why = reasons or "None is installed: reinstall 'openkeypoints'."
     raise RuntimeUnavailableError(f"No runtime can open {artifact.name!r}. {why}")
+
+
+def openvino_ports(artifact: Artifact) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Return inputs and outputs of a network as OpenVINO sees them, without compiling it.
+
+    For OpenVINO's own files, whose text says little; the names are those of a session.
+
+    Raises:
+        RuntimeUnavailableError: OpenVINO is not here.
+        WeightsError: it cannot read the network.
+    """
+    module: Any = _module("openvino")
+    found: tuple[tuple[Port, ...], tuple[Port, ...]] = module.ports(artifact)
+    return found
 
 
 def _installed(package: str) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 Shape = tuple[int | None, ...]
+Port = tuple[str, Shape, np.dtype[Any]]
+"""Name, shape and type of an input or output."""
 Arrays = Mapping[str, NDArray[Any]]
 
 BF16_FLAG = "amx_bf16"
@@ -32,32 +34,46 @@ class Artifact:
     """One network in the forms that runtimes can open.
 
     Attributes:
-        onnx: the graph, as bytes or as the path of a file. Pictures enter as uint8 (N, H, W, 3);
-            scaling, colour order and layout are part of the graph.
+        onnx: the graph, as bytes or as the path of a file; None where there is none in this form.
+            Into graphs of our own pictures enter as uint8 (N, H, W, 3); scaling, colour order and
+            layout are part of them.
         name: what error messages call it.
         torch_module: makes the same network as a torch module whose ``forward`` takes the inputs
             in order and returns a mapping of name to tensor, or a tuple in the order of its
             attribute ``outputs``. The session switches it to evaluation mode and moves it to the
             device. None where the family has no torch module.
         int8: the graph holds calibrated 8-bit layers.
+        openvino: the graph as an OpenVINO ``.xml`` with its ``.bin`` beside it, in place of ONNX.
     """
 
-    onnx: bytes | Path
+    onnx: bytes | Path | None
     name: str
     torch_module: Callable[[], torch.nn.Module] | None = None
     int8: bool = False
+    openvino: Path | None = None
 
     def source(self) -> bytes | str:
-        """Return the graph as bytes, or the path of its file as text.
+        """Return the ONNX graph as bytes, or the path of its file as text.
 
         Raises:
             NotFoundError: the file does not exist.
+            RuntimeUnavailableError: the graph has another form.
         """
-        if isinstance(self.onnx, bytes):
-            return self.onnx
-        if not self.onnx.is_file():
-            raise NotFoundError(f"The model file {str(self.onnx)!r} of {self.name!r} is missing.")
-        return str(self.onnx)
+        if self.onnx is None:
+            raise RuntimeUnavailableError(
+                f"{self.name!r} is an OpenVINO graph, which no other runtime opens: use "
+                "runtime='openvino' or 'auto'."
+            )
+        return self.onnx if isinstance(self.onnx, bytes) else self._present(self.onnx)
+
+    def openvino_source(self) -> bytes | str:
+        """Return the graph in the form for OpenVINO, its own before ONNX; see ``source``."""
+        return self.source() if self.openvino is None else self._present(self.openvino)
+
+    def _present(self, path: Path) -> str:
+        if not path.is_file():
+            raise NotFoundError(f"The model file {str(path)!r} of {self.name!r} is missing.")
+        return str(path)
 
 
 @dataclass(frozen=True, slots=True)

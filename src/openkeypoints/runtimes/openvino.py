@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import LifoQueue
 from typing import Any
@@ -20,6 +20,7 @@ from openkeypoints.runtimes.base import (
     Arrays,
     Artifact,
     Plan,
+    Port,
     Shape,
     check_feeds,
     choose_precision,
@@ -42,6 +43,9 @@ def disable_telemetry() -> None:
 
 disable_telemetry()
 import openvino as ov  # type: ignore[import-untyped]  # noqa: E402
+
+Signature = tuple[tuple[Port, ...], tuple[Port, ...]]
+"""Inputs and outputs."""
 
 _log = logging.getLogger(__name__)
 _HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: of the layers that stay in float
@@ -78,13 +82,19 @@ def start(artifact: Artifact, plan: Plan) -> OpenVINOSession:
         config["ENABLE_CPU_PINNING"] = False
     if plan.cache_dir is not None and _writable(plan.cache_dir):
         config["CACHE_DIR"] = str(plan.cache_dir)
-    source = artifact.source()
+    graph = _read(artifact)
     try:
-        graph = _engine().read_model(source)
         compiled = _engine().compile_model(graph, device.upper().replace(":", "."), config)
     except RuntimeError as error:
         raise WeightsError(f"OpenVINO cannot open {artifact.name!r}: {error}") from error
-    return OpenVINOSession(compiled, artifact.name, device=device, precision=precision)
+    return OpenVINOSession(
+        compiled, _signature(graph), artifact.name, device=device, precision=precision
+    )
+
+
+def ports(artifact: Artifact) -> Signature:
+    """Return inputs and outputs of a network without compiling it."""
+    return _signature(_read(artifact))
 
 
 def pick_device(asked: str, listed: list[str]) -> str:
@@ -108,15 +118,21 @@ class OpenVINOSession:
 
     runtime = "openvino"
 
-    def __init__(self, compiled: ov.CompiledModel, name: str, *, device: str, precision: str):
+    def __init__(
+        self,
+        compiled: ov.CompiledModel,
+        signature: Signature,
+        name: str,
+        *,
+        device: str,
+        precision: str,
+    ):
         self.device = device
         self.precision = precision
-        self.inputs: Mapping[str, Shape] = {p.get_any_name(): _shape(p) for p in compiled.inputs}
-        self.outputs = tuple(port.get_any_name() for port in compiled.outputs)
-        self._dtypes = {
-            port.get_any_name(): np.dtype(port.get_element_type().to_dtype())
-            for port in compiled.inputs
-        }
+        inputs, outputs = signature
+        self.inputs: Mapping[str, Shape] = {name: shape for name, shape, _ in inputs}
+        self.outputs = tuple(name for name, _, _ in outputs)
+        self._dtypes = {name: dtype for name, _, dtype in inputs}
         self._name = name
         self._requests: LifoQueue[ov.InferRequest] | None = LifoQueue()
         # The plug-in may grant fewer streams than asked, never fewer than one request.
@@ -131,8 +147,10 @@ class OpenVINOSession:
         check_feeds(feeds, self.inputs, self._dtypes)
         request = requests.get()
         try:
-            # Inputs are lent for the call; outputs are copied, the request is used again.
-            results = request.infer(dict(feeds), share_inputs=True)
+            # Inputs are lent for the call; outputs are copied, the request is used again. By
+            # number: what has no name in the graph has one of ours here.
+            arrays = {number: feeds[name] for number, name in enumerate(self.inputs)}
+            results = request.infer(arrays, share_inputs=True)
         except RuntimeError as error:
             raise refused(self._name, feeds, error) from error
         finally:
@@ -149,8 +167,42 @@ def _engine() -> ov.Core:
     return ov.Core()
 
 
+def _read(artifact: Artifact) -> Any:
+    source = artifact.openvino_source()
+    try:
+        return _engine().read_model(source)
+    except RuntimeError as error:
+        raise WeightsError(f"OpenVINO cannot open {artifact.name!r}: {error}") from error
+
+
+def _signature(graph: Any) -> Signature:
+    # Of the graph as it was read: compiling adds names of its own to some ports.
+    return _ports(graph.inputs, "input"), _ports(graph.outputs, "output")
+
+
+def _ports(ports: Sequence[Any], kind: str) -> tuple[Port, ...]:
+    """Return name, shape and type of each; one without a name is ``output0``, ``output1``, ..."""
+    found: dict[str, Port] = {}
+    for number, port in enumerate(ports):
+        name = _name(port)
+        if name is None or name in found:  # two ports may share a tensor
+            name = f"{kind}{number}"
+        found[name] = (name, _shape(port), np.dtype(port.get_element_type().to_dtype()))
+    return tuple(found.values())
+
+
+def _name(port: Any) -> str | None:
+    """Return the name of a tensor; of several the one that its file gave it."""
+    names = sorted(port.get_names())
+    given = port.get_node().get_friendly_name().removesuffix("/sink_port_0")
+    return given if given in names else next(iter(names), None)
+
+
 def _shape(port: Any) -> Shape:
-    return tuple(side.get_length() if side.is_static else None for side in port.get_partial_shape())
+    sides = port.get_partial_shape()
+    if sides.rank.is_dynamic:
+        return ()
+    return tuple(side.get_length() if side.is_static else None for side in sides)
 
 
 def _writable(folder: Path) -> bool:

@@ -42,9 +42,8 @@ def start(artifact: Artifact, plan: Plan) -> TorchSession:
     """Open a network; see ``open_session``. A number of threads holds for the whole process."""
     if artifact.torch_module is None or artifact.int8:
         what = "is an int8 graph" if artifact.int8 else "has no torch module"
-        raise RuntimeUnavailableError(
-            f"{artifact.name!r} {what}: use runtime='openvino' or 'onnxruntime'."
-        )
+        others = "'openvino' or 'onnxruntime'" if artifact.openvino is None else "'openvino'"
+        raise RuntimeUnavailableError(f"{artifact.name!r} {what}: use runtime={others}.")
     listed = devices()
     asked = "cuda:0" if plan.device == "cuda" else plan.device
     device = listed[0] if asked == "auto" else asked

@@ -1,0 +1,1 @@
+"""The sources of weights: one module each."""
