@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openkeypoints.errors import InputError
+from openkeypoints.results import Prediction
 
 Floats = NDArray[np.floating[Any]]
 Matrix = NDArray[np.float64]
@@ -81,6 +82,12 @@ class Letterbox:
         width, height = self.resized_size
         return self.left + width + self.right, self.top + height + self.bottom
 
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the network's input in which the picture lies."""
+        width, height = self.resized_size
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
     def to_original(self, points: Floats, *, clip: bool = False) -> Floats:
         """Bring points from the network's input to the picture.
 
@@ -136,6 +143,38 @@ def letterbox(
         bottom=spare_y - top,
         scale=scale,
     )
+
+
+def letterbox_of(
+    image_size_wh: tuple[int, int], input_size_wh: tuple[int, int], *, stretch: bool = False
+) -> Letterbox:
+    """Return how a picture lies in a network's input, from the two sizes alone.
+
+    Args:
+        image_size_wh: size of the picture.
+        input_size_wh: size of the input, padding included; rect or square makes no difference.
+        stretch: the picture was stretched to the input, each axis by itself, without padding.
+
+    Raises:
+        InputError: a side is below one pixel.
+    """
+    if not stretch:
+        return letterbox(image_size_wh, input_size_wh, stride=1, rect=False)
+    scale = min(input_size_wh[0] / image_size_wh[0], input_size_wh[1] / image_size_wh[1])
+    return Letterbox(image_size_wh, input_size_wh, 0, 0, 0, 0, scale)
+
+
+def mask_letterbox(prediction: Prediction) -> Letterbox:
+    """Return how the picture of a prediction lies in its masks, which may be of the picture's size.
+
+    Raises:
+        ValueError: the prediction has no masks.
+    """
+    if prediction.masks is None:
+        raise ValueError("the prediction has no masks")
+    height, width = prediction.masks.shape[1:]
+    stretch = prediction.details.get("letterbox") == "stretch"
+    return letterbox_of(prediction.image_size, (width, height), stretch=stretch)
 
 
 # --- affine maps -----------------------------------------------------------------------------
@@ -237,16 +276,32 @@ def nms(
     Returns:
         Indexes of the kept boxes, best first.
     """
-    left = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores, kind="stable")
+    # One row per corner: the loop below runs over thousands of boxes and reads whole rows.
+    left = np.ascontiguousarray(boxes[order].T)
+    sizes = area(boxes[order])
+    groups = None if class_ids is None or class_agnostic else class_ids[order]
     keep: list[int] = []
-    while len(left) and len(keep) < max_detections:
-        best, left = left[0], left[1:]
-        keep.append(int(best))
-        drop = iou_matrix(boxes[best][None], boxes[left])[0] > iou_threshold
-        if class_ids is not None and not class_agnostic:
-            drop &= class_ids[left] == class_ids[best]
-        left = left[~drop]
+    while len(order) and len(keep) < max_detections:
+        keep.append(int(order[0]))
+        stay = _overlaps_with_first(left, sizes) <= iou_threshold
+        if groups is not None:
+            stay |= groups != groups[0]
+        stay[0] = False
+        order, left, sizes = order[stay], left[:, stay], sizes[stay]
+        groups = None if groups is None else groups[stay]
     return np.array(keep, np.int64)
+
+
+def _overlaps_with_first(corners: Floats, areas: Floats) -> Floats:
+    """Return the overlap (N,) of the first of (4, N) corners with each of them."""
+    x1, y1, x2, y2 = corners
+    width = np.minimum(x2, x2[0]) - np.maximum(x1, x1[0])
+    height = np.minimum(y2, y2[0]) - np.maximum(y1, y1[0])
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    union = areas + areas[0] - shared
+    overlaps: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return overlaps
 
 
 def oks(

@@ -18,6 +18,8 @@ from PIL import Image as PilImage
 from openkeypoints.errors import ImageDecodeError, ImageTooLargeError, InputError
 
 Image = NDArray[np.uint8]
+OnSize = Callable[[int, int], None]
+"""Is told width and height."""
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +91,22 @@ def refuse_video(data: bytes, name: str) -> None:
         )
 
 
-def decode(data: bytes, name: str, max_pixels: int) -> Image:
-    """Return the picture in the bytes of a whole file as upright RGB uint8 (H, W, 3).
+def decode(
+    data: bytes,
+    name: str,
+    max_pixels: int,
+    *,
+    orient: bool = True,
+    on_size: OnSize | None = None,
+) -> Image:
+    """Return the picture in the bytes of a whole file as RGB uint8 (H, W, 3).
+
+    Args:
+        data: the whole file.
+        name: what messages call it.
+        max_pixels: most pixels that are decoded.
+        orient: turn it upright as its EXIF orientation says; False leaves it as it is stored.
+        on_size: is told the stored width and height before pixels are decoded, and may raise.
 
     Raises:
         InputError: the file is a video.
@@ -102,6 +118,8 @@ def decode(data: bytes, name: str, max_pixels: int) -> Image:
     refuse_video(data, name)
     picture = _open(data, name)
     check_size(picture, name, max_pixels)
+    if on_size is not None:
+        on_size(*picture.size)
     if is_cut_short(data):
         raise _cut_short(name)
     # Same pixels as Pillow's (both are libjpeg-turbo), in about three quarters of the time.
@@ -109,8 +127,9 @@ def decode(data: bytes, name: str, max_pixels: int) -> Image:
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if image is not None and image.shape == (picture.height, picture.width, 3):
-            return _upright(np.asarray(image, np.uint8), picture)
-    return rgb_upright(picture, name)
+            pixels = np.asarray(image, np.uint8)
+            return _upright(pixels, picture) if orient else pixels
+    return rgb_upright(picture, name, orient=orient)
 
 
 def _open(data: bytes, name: str) -> PilImage.Image:
@@ -163,8 +182,8 @@ def _cut_short(name: str) -> ImageDecodeError:
     )
 
 
-def rgb_upright(picture: PilImage.Image, name: str) -> Image:
-    """Decode a PIL image, of any kind, to upright RGB uint8 (H, W, 3).
+def rgb_upright(picture: PilImage.Image, name: str, *, orient: bool = True) -> Image:
+    """Decode a PIL image, of any kind, to RGB uint8 (H, W, 3), upright unless ``orient`` is False.
 
     Raises:
         ImageDecodeError: its file is damaged or cut off, or its pixels have no known range.
@@ -177,7 +196,7 @@ def rgb_upright(picture: PilImage.Image, name: str) -> Image:
             raise _cut_short(name) from error
         raise ImageDecodeError(f"{name} cannot be decoded ({error}).", "unreadable") from error
     _mention_further_frames(picture, name)
-    return _upright(image, picture)
+    return _upright(image, picture) if orient else image
 
 
 def _rgbrgb_upright(picture: PilImage.Image, name: str) -> Image:

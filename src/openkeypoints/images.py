@@ -8,7 +8,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -24,6 +24,7 @@ from openkeypoints.errors import (
 )
 from openkeypoints.image_files import (
     Image,
+    OnSize,
     check_size,
     decode,
     is_media,
@@ -33,10 +34,12 @@ from openkeypoints.image_files import (
 )
 from openkeypoints.settings import Settings
 
+Mask = NDArray[np.bool_]
+"""The pixels of one instance: (h, w) bool."""
 ColorOrder = Literal["bgr", "rgb"]
 ImageSource = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | PilImage.Image
-) | NDArray[Any]
+) | (NDArray[Any] | Mapping[str, Any])
 
 _HEAD_BYTES = 4096
 _MAX_PATH_CHARACTERS = 4096
@@ -55,7 +58,14 @@ FORMATS_BY_ENDING = {
 """Endings of files -> formats that ``encode_image`` writes."""
 
 
-def read_image(source: ImageSource, *, color: ColorOrder = "bgr", settings: Settings) -> Image:
+def read_image(
+    source: ImageSource,
+    *,
+    color: ColorOrder = "bgr",
+    settings: Settings,
+    orient: bool = True,
+    on_size: OnSize | None = None,
+) -> Image:
     """Return any picture that a person may pass as upright RGB.
 
     EXIF orientation is applied, alpha is dropped (the stored colours stay, nothing is blended),
@@ -64,10 +74,13 @@ def read_image(source: ImageSource, *, color: ColorOrder = "bgr", settings: Sett
 
     Args:
         source: path, ``http(s)`` URL of the caller's own, ``bytes``, base64 text or data URI,
-            binary file object (read from where it stands), PIL image, or array (H, W), (H, W, 1)
-            or (H, W, 3) uint8.
+            binary file object (read from where it stands), PIL image, array (H, W), (H, W, 1) or
+            (H, W, 3) uint8, or Roboflow's ``{"type": ..., "value": ...}`` around one of these.
         color: channel order of an (H, W, 3) array, ``"bgr"`` as OpenCV reads or ``"rgb"``.
         settings: limits of pixels, download size and time; offline mode.
+        orient: False leaves files, bytes and PIL images as they are stored, not upright.
+        on_size: is told the stored width and height of a file before its pixels are decoded; what
+            it raises ends the reading.
 
     Returns:
         RGB uint8 (H, W, 3), C-contiguous. An RGB array comes back as itself, not as a copy.
@@ -81,22 +94,45 @@ def read_image(source: ImageSource, *, color: ColorOrder = "bgr", settings: Sett
     """
     if color not in ("bgr", "rgb"):
         raise InputError(f"color is {color!r}; it must be 'bgr' or 'rgb'.")
+    if isinstance(source, Mapping) and "type" in source:
+        source = _unwrapped(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, color)
     if isinstance(source, PilImage.Image):
         check_size(source, "the PIL image", settings.max_pixels)
-        return rgb_upright(source, "the PIL image")
+        return rgb_upright(source, "the PIL image", orient=orient)
     data, name = _read_bytes(source, settings)
-    return decode(data, name, settings.max_pixels)
+    return decode(data, name, settings.max_pixels, orient=orient, on_size=on_size)
 
 
 # ---------------------------------------------------------------- from a source to bytes
 
 
+def _unwrapped(source: Mapping[str, Any]) -> Any:
+    """Return what a ``{"type", "value"}`` object holds; its type decides, nothing is guessed."""
+    kind, value = str(source.get("type")).lower(), source.get("value")
+    if kind == "base64" and isinstance(value, str | bytes):
+        return _from_base64(value if isinstance(value, str) else value.decode("latin-1"))
+    is_array = kind in ("numpy", "numpy_object") and isinstance(value, np.ndarray)
+    is_url = kind == "url" and isinstance(value, str) and _is_url(value)
+    if is_array or is_url or (kind == "pil" and isinstance(value, PilImage.Image)):
+        return value
+    if kind == "numpy" and isinstance(value, str | bytes):
+        raise InputError("pickled arrays are not read: reading one runs its code; pass the array.")
+    raise InputError(
+        f"a picture of type {kind!r} whose value is a {type(value).__name__} is unknown; types are "
+        "base64 (text), url (http or https), pil (a PIL image) and numpy_object (an array)."
+    )
+
+
 def _read_bytes(source: object, settings: Settings) -> tuple[bytes, str]:
     """Return the bytes behind a source, and what to call it in messages."""
     if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source), "the picture (bytes)"
+        data = bytes(source)
+        head = data[: 2 * _BASE64_HEAD]
+        if head.isascii() and (_DATA_URI.match(head.decode()) or _is_base64_media(head.decode())):
+            return _from_base64(data.decode("latin-1")), "the picture (base64 bytes)"
+        return data, "the picture (bytes)"
     if isinstance(source, str):
         return _read_text(source, settings)
     if isinstance(source, os.PathLike):
@@ -109,15 +145,19 @@ def _read_bytes(source: object, settings: Settings) -> tuple[bytes, str]:
     )
 
 
+def _is_url(text: str) -> bool:
+    return text[:8].lower().startswith(("http://", "https://"))
+
+
 def _read_text(text: str, settings: Settings) -> tuple[bytes, str]:
     """Tell URL, data URI, base64 and path apart, by their beginnings alone."""
-    if text[:8].lower().startswith(("http://", "https://")):
+    if _is_url(text):
         # httpx is slow to import, and only URLs need it.
         from openkeypoints.urls import Guard, fetch, shown_url  # noqa: PLC0415
 
         return fetch(text, guard=Guard.own(), settings=settings), shown_url(text)
-    if uri := _DATA_URI.match(text[:256]):
-        return _from_base64(text[uri.end() :]), "the picture (data URI)"
+    if _DATA_URI.match(text[:256]):
+        return _from_base64(text), "the picture (data URI)"
     if text[:5].lower() == "data:":
         raise InputError("a data URI must hold base64: 'data:image/jpeg;base64,...'.")
     if _is_base64_media(text):
@@ -150,6 +190,9 @@ def _is_base64_media(text: str) -> bool:
 
 
 def _from_base64(text: str) -> bytes:
+    """Return what base64 text, or a data URI of it, holds."""
+    if uri := _DATA_URI.match(text[:256]):
+        text = text[uri.end() :]
     compact = _standard_base64("".join(text.split())).rstrip("=")
     try:
         return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
@@ -235,6 +278,16 @@ def resize(image: Image, size_wh: tuple[int, int]) -> Image:
     return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
+def resize_map(values: NDArray[np.float32], size_wh: tuple[int, int]) -> NDArray[np.float32]:
+    """Stretch a map of numbers to a size, bilinear.
+
+    Args:
+        values: float32 (h, w).
+        size_wh: (width, height) of the result, at least 1 each.
+    """
+    return np.asarray(cv2.resize(values, size_wh, interpolation=cv2.INTER_LINEAR), np.float32)
+
+
 def warp(image: Image, matrix: ArrayLike, size_wh: tuple[int, int], *, fill: int = 114) -> Image:
     """Return the part of an image that an affine map brings into a window, bilinear.
 
@@ -312,6 +365,46 @@ def pad(image: Image, top: int, bottom: int, left: int, right: int, fill: int = 
         image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(fill, fill, fill)
     )
     return np.asarray(padded, np.uint8)
+
+
+# ---------------------------------------------------------------- masks of instances
+
+
+def contours(mask: Mask) -> list[NDArray[np.float32]]:
+    """Return the outer edges of the pieces of a mask; holes are passed over.
+
+    Args:
+        mask: (h, w).
+
+    Returns:
+        For each piece (P, 2) float32, the x and y of pixels along its edge, counted from 0; of
+        straight runs only the ends.
+    """
+    pixels = np.ascontiguousarray(mask).view(np.uint8)
+    found, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [np.asarray(edge, np.float32).reshape(-1, 2) for edge in found]
+
+
+def largest_contour(mask: Mask) -> NDArray[np.float32]:
+    """Return the outer edge (P, 2) that encloses the largest area; of an empty mask no points."""
+    pieces = contours(mask)
+    return max(pieces, key=cv2.contourArea) if pieces else np.zeros((0, 2), np.float32)
+
+
+def run_lengths(mask: Mask) -> list[int]:
+    """Return the lengths of the runs down the columns, as in COCO: of False, True, False, ..."""
+    flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    counts: list[int] = np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
+    return counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts
+
+
+def resize_mask(mask: Mask, size_wh: tuple[int, int]) -> Mask:
+    """Return a mask stretched to (width, height); between two pixels an edge runs half way."""
+    if (mask.shape[1], mask.shape[0]) == tuple(size_wh):
+        return mask
+    levels = np.where(mask, np.uint8(255), np.uint8(0))
+    return np.asarray(cv2.resize(levels, size_wh, interpolation=cv2.INTER_LINEAR)) > 127
 
 
 # ---------------------------------------------------------------- pixels to files

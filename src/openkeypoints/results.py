@@ -216,6 +216,18 @@ class Prediction:
         text: str = _formats().dumps(self, "roboflow")
         return text
 
+    def tojson(self, normalize: bool = False, decimals: int = 5) -> str:
+        """Return Ultralytics' JSON text: a list of rows, on one line.
+
+        Args:
+            normalize: divide coordinates by the width and height of the picture.
+            decimals: digits after the point.
+        """
+        formats = _formats()
+        rows = formats.ultralytics.dump(self, normalize=normalize, decimals=decimals)
+        text: str = formats.json_text(rows)
+        return text
+
     @property
     def predictions(self) -> Sequence[Any]:
         """Read-only rows with Roboflow's attribute names (``x``, ``confidence``, ...)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,3 +58,36 @@ def people(count: int = 3, *, full: bool = False) -> Prediction:
         details={"letterbox": "rect", "input_size": (640, 480)},
         **(optional if full else {}),
     )
+
+
+def boxes_only(count: int = 3) -> Prediction:
+    """Return what an object detector finds: the boxes of `people` without keypoints."""
+    return replace(
+        people(count),
+        skeletons={},
+        keypoints=np.zeros((count, 0, 2), np.float32),
+        keypoint_scores=np.zeros((count, 0), np.float32),
+    )
+
+
+def masked(count: int = 2) -> Prediction:
+    """Return what a segmentation model finds: masks of 64x64 with the 640x480 picture in 64x48.
+
+    Each mask is a square of 10 px with its corner at (10 + 20 i, 20) and the centre missing, and a
+    single pixel at (2, 50).
+    """
+    masks = np.zeros((count, 64, 64), np.bool_)
+    for i, mask in enumerate(masks):
+        mask[20:30, 10 + 20 * i : 20 + 20 * i] = True
+        mask[24:26, 14 + 20 * i : 16 + 20 * i] = False
+        mask[50, 2] = True
+    details = {"letterbox": "square", "input_size": (64, 64)}
+    return replace(boxes_only(count), masks=masks, details=details)
+
+
+def two_values(count: int = 3) -> Prediction:
+    """Return what a model with x and y alone for each keypoint finds: no scores but 1."""
+    full = people(count)
+    placed = np.isfinite(full.keypoints).all(axis=-1)
+    details = {**full.details, "keypoint_values": 2}
+    return replace(full, keypoint_scores=placed.astype(np.float32), details=details)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 from openkeypoints import geometry
 from openkeypoints.errors import InputError
+from openkeypoints.geometry import letterbox, letterbox_of, mask_letterbox
+from tests.unit.predictions import masked
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -90,6 +93,30 @@ def test_points_stay_outside_the_picture_unless_clipping_is_asked_for() -> None:
     points = np.array([[-2.0, 0.0], [100.0, 100.0]])
     np.testing.assert_allclose(plan.to_original(points), [[-1, -25], [50, 25]])
     np.testing.assert_allclose(plan.to_original(points, clip=True), [[0, 0], [50, 25]])
+
+
+@pytest.mark.parametrize("rect", [False, True])
+@pytest.mark.parametrize("size", [(640, 480), (333, 1000), (1281, 717), (64, 64)])
+def test_the_letterbox_is_known_from_the_two_sizes(size: tuple[int, int], rect: bool) -> None:
+    planned = letterbox(size, (320, 320), stride=32, rect=rect)
+    assert letterbox_of(size, planned.input_size) == planned
+
+
+def test_a_stretched_picture_fills_the_input() -> None:
+    stretched = letterbox_of((640, 480), (320, 320), stretch=True)
+    assert stretched.window == (slice(0, 320), slice(0, 320))
+    points = stretched.to_original(np.array([[320.0, 160.0]]))
+    np.testing.assert_allclose(points, [[640, 240]])
+
+
+def test_the_window_of_a_letterbox_holds_the_picture() -> None:
+    assert letterbox_of((640, 480), (320, 320)).window == (slice(40, 280), slice(0, 320))
+
+
+def test_masks_of_the_size_of_the_picture_need_no_way_back() -> None:
+    prediction = replace(masked(1), masks=np.zeros((1, 480, 640), np.bool_))
+    points = np.array([[3.0, 479.0]], np.float32)
+    np.testing.assert_array_equal(mask_letterbox(prediction).to_original(points), points)
 
 
 def test_letterbox_refuses_a_picture_without_pixels() -> None:

@@ -18,7 +18,18 @@ from openkeypoints.errors import (
     InputError,
     NotFoundError,
 )
-from openkeypoints.images import Image, encode_image, pad, read_image, resize, save_image, warp
+from openkeypoints.images import (
+    Image,
+    contours,
+    encode_image,
+    largest_contour,
+    pad,
+    read_image,
+    resize,
+    resize_mask,
+    save_image,
+    warp,
+)
 from openkeypoints.settings import Settings
 
 MEDIA = Path(__file__).parents[1] / "data" / "media"
@@ -55,6 +66,13 @@ def encoded(data: bytes = PLAIN) -> str:
         base64.urlsafe_b64encode(PLAIN).decode(),
         "data:image/png;base64," + encoded(),
         "DATA:image/png;name=a.png;BASE64," + encoded(),
+        encoded().encode(),
+        b"data:image/png;base64," + encoded().encode(),
+        {"type": "base64", "value": encoded()},
+        {"type": "Base64", "value": encoded().encode()},
+        {"type": "base64", "value": "data:image/png;base64," + encoded()},
+        {"type": "pil", "value": PilImage.open(io.BytesIO(PLAIN))},
+        {"type": "numpy_object", "value": np.array(PilImage.open(io.BytesIO(PLAIN)))[..., ::-1]},
     ],
     ids=lambda source: type(source).__name__,
 )
@@ -66,6 +84,34 @@ def test_every_kind_of_source_gives_the_same_pixels(source: Any, plain: Image) -
 def test_base64_of_other_formats_is_recognised(name: str) -> None:
     data = (MEDIA / name).read_bytes()
     assert np.array_equal(read(encoded(data)), read(data))
+
+
+@pytest.mark.parametrize("name", ["exif6.jpg", "exif6.png"])
+def test_orientation_can_be_left_alone(tmp_path: Path, name: str) -> None:
+    with PilImage.open(MEDIA / "exif6.jpg") as picture:
+        picture.save(tmp_path / name, exif=picture.getexif())
+    data = (tmp_path / name).read_bytes()
+    stored, upright = read(data, orient=False), read(data)
+    assert not np.array_equal(stored, upright)
+    assert np.array_equal(np.rot90(stored, -1), upright)
+
+
+def test_orientation_of_a_pil_image_can_be_left_alone() -> None:
+    with PilImage.open(MEDIA / "exif6.jpg") as picture:
+        stored = read(picture, orient=False)
+        assert stored.shape[:2] == picture.size[::-1] != read(picture).shape[:2]
+
+
+def test_the_size_of_a_file_is_told_before_its_pixels_are_decoded() -> None:
+    class EnoughError(Exception): ...
+
+    def stop(width: int, height: int) -> None:
+        raise EnoughError(width, height)
+
+    with pytest.raises(EnoughError) as caught:
+        read(PLAIN[: len(PLAIN) // 2], on_size=stop)  # its pixels could not be decoded
+    with PilImage.open(io.BytesIO(PLAIN)) as picture:
+        assert caught.value.args == picture.size
 
 
 def test_a_file_object_is_read_from_where_it_stands(plain: Image) -> None:
@@ -119,6 +165,29 @@ def test_other_arrays_are_refused_with_advice(array: Any, advice: str) -> None:
 def test_other_types_are_refused_with_what_is_allowed(source: Any) -> None:
     with pytest.raises(InputError, match="path, URL, bytes"):
         read(source)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        ("numpy", b"\x80\x04", "pickled"),
+        ("numpy", "gASV", "pickled"),
+        ("url", str(MEDIA / "plain.png"), "type 'url' whose value is a str"),
+        ("file", str(MEDIA / "plain.png"), "type 'file'"),
+        ("base64", None, "type 'base64' whose value is a NoneType"),
+        (None, PLAIN, "types are base64"),
+    ],
+)
+def test_objects_with_a_type_are_refused_where_it_does_not_fit(
+    kind: Any, value: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read({"type": kind, "value": value})
+
+
+def test_base64_in_an_object_is_never_taken_for_a_path() -> None:
+    with pytest.raises(ImageDecodeError):
+        read({"type": "base64", "value": str(MEDIA / "plain.png")})
 
 
 def test_an_unknown_colour_order_is_refused(plain: Image) -> None:
@@ -283,6 +352,44 @@ def test_warp_refuses_a_map_without_inverse(plain: Image, matrix: Any) -> None:
 
 def test_resize_takes_width_first(plain: Image) -> None:
     assert resize(plain, (80, 30)).shape == (30, 80, 3)
+
+
+def test_contours_are_the_edges_of_the_pieces() -> None:
+    mask = np.zeros((12, 20), bool)
+    mask[2:9, 3:12] = True
+    mask[4:6, 5:7] = False
+    mask[10, 18] = True
+    edges = sorted(contours(mask), key=len)
+    assert edges[0].tolist() == [[18, 10]]
+    assert sorted(map(tuple, edges[1].tolist())) == [(3, 2), (3, 8), (11, 2), (11, 8)]
+    assert largest_contour(mask).tolist() == edges[1].tolist()
+
+
+def test_an_empty_mask_has_no_contour() -> None:
+    assert contours(np.zeros((4, 5), bool)) == []
+    assert largest_contour(np.zeros((4, 5), bool)).shape == (0, 2)
+
+
+def test_contours_of_a_part_of_an_array_are_found() -> None:
+    whole = np.zeros((20, 20), bool)
+    whole[8:12, 8:12] = True
+    assert len(contours(whole[5:15:1, 5:15])[0]) == 4
+
+
+@pytest.mark.parametrize("factor", [2, 3, 10])
+def test_a_mask_grows_with_its_picture(factor: int) -> None:
+    mask = np.zeros((8, 10), bool)
+    mask[2:6, 3:9] = True
+    grown = resize_mask(mask, (10 * factor, 8 * factor))
+    expected = np.repeat(np.repeat(mask, factor, axis=0), factor, axis=1)
+    assert grown.dtype == bool
+    # Corners are rounded off.
+    assert (grown != expected).sum() <= 4 * (factor / 2) ** 2
+
+
+def test_a_mask_of_the_size_of_the_picture_stays() -> None:
+    mask = np.eye(6, dtype=bool)
+    assert resize_mask(mask, (6, 6)) is mask
 
 
 def test_pad_adds_pixels_on_the_named_sides(plain: Image) -> None:

@@ -137,6 +137,8 @@ class _Answers:
         if not self._to_stdout:
             saved = f" -> {', '.join(map(str, files))}" if files else ""
             return f"{source.name}: {_summary(prediction)}{saved}"
+        if isinstance(values, list):  # a format whose answer is bare rows
+            values = {"results": values}
         return None if values is None else _json({"source": source.name, **values})
 
     def finish(self) -> None:

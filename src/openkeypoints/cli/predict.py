@@ -15,7 +15,7 @@ from openkeypoints.cli.options import (
     takes,
 )
 
-FORMATS = ("roboflow", "coco", "openkeypoints")
+FORMATS = ("roboflow", "ultralytics", "coco", "openkeypoints")
 SHARE = click.FloatRange(0, 100)
 
 

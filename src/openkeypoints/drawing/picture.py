@@ -18,8 +18,11 @@ from openkeypoints.drawing.shapes import (
     line,
     mix,
     outline,
+    tint,
 )
 from openkeypoints.errors import InputError
+from openkeypoints.geometry import mask_letterbox
+from openkeypoints.images import resize_mask
 from openkeypoints.results import Image, Prediction
 
 INSTANCE_COLORS = ("#f0e442", "#cc79a7", "#009e73", "#d55e00", "#56b4e9", "#e69f00", "#0072b2")
@@ -27,6 +30,7 @@ INSTANCE_COLORS = ("#f0e442", "#cc79a7", "#009e73", "#d55e00", "#56b4e9", "#e69f
 _RIM: Color = (20, 20, 20)
 _REFERENCE_SIDE = 640  # longer side of the picture, pixels, for which the sizes below are meant
 _LINE, _DOT, _LETTERS = 2.4, 3.4, 13.0
+_MASK_OPACITY = 0.4
 _FULL_SIZE = 0.3  # a person this part of the longer side gets full-size lines, a smaller one finer
 
 
@@ -35,7 +39,9 @@ class DrawStyle:
     """What `draw` draws.
 
     Attributes:
-        boxes: a box around each instance, in a colour of its own.
+        boxes: a box around each instance: in a colour of its own or, where a model knows no
+            keypoints and nothing is tracked, of its class.
+        masks: the pixels of each instance tinted in that colour, where the model knows them.
         skeleton: keypoints and edges, in the colours of the skeleton (left, right, middle).
         names: names of the keypoints.
         scores: a label with class and score on each instance; track ids are always written.
@@ -44,6 +50,7 @@ class DrawStyle:
     """
 
     boxes: bool = True
+    masks: bool = True
     skeleton: bool = True
     names: bool = False
     scores: bool = True
@@ -79,7 +86,7 @@ def draw(
     keypoint_confidence: float | None = None,
     style: DrawStyle = _DEFAULT,
 ) -> Image:
-    """Return a copy of a picture with boxes, skeletons and scores drawn on it.
+    """Return a copy of a picture with masks, boxes, skeletons and scores drawn on it.
 
     Args:
         image: (H, W, 3), (H, W, 1) or (H, W) uint8, the picture of the prediction; not changed.
@@ -114,6 +121,11 @@ def draw(
         _instance(prediction, i, threshold=threshold, bgr=color == "bgr", scale=scale)
         for i in reversed(range(len(prediction)))
     ]
+    if style.masks and prediction.masks is not None and instances:
+        window = mask_letterbox(prediction).window
+        for instance, mask in zip(instances, prediction.masks[::-1], strict=True):
+            shown = resize_mask(mask[window], prediction.image_size)
+            tint(canvas, shown, instance.color, _MASK_OPACITY)
     if style.uncertainty:
         _draw_uncertainty(canvas, instances)
     layers = (
@@ -159,7 +171,7 @@ def _instance(
     shown = np.isfinite(xy).all(axis=-1) & (prediction.keypoint_scores[row] >= threshold)
     slots = np.flatnonzero(shown[: len(skeleton) if skeleton else 0]).tolist()
     x1, y1, x2, y2 = prediction.boxes[row].tolist()
-    identity, track = row, ""
+    identity, track = row if prediction.skeletons else int(prediction.class_ids[row]), ""
     if prediction.track_ids is not None and prediction.track_ids[row] >= 0:
         identity = int(prediction.track_ids[row])
         track = f"#{identity}"

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from openkeypoints.images import contours
 from openkeypoints.results import Image
 
 Color = tuple[int, int, int]
@@ -65,6 +66,20 @@ def fill(canvas: Image, polygon: NDArray[np.int32], color: Color) -> None:
 def outline(canvas: Image, polygon: NDArray[np.int32], color: Color, thickness: int) -> None:
     """Draw the outline of a polygon of `ellipse_polygon`."""
     cv2.polylines(canvas, [polygon], True, color, thickness, cv2.LINE_AA, _BITS)
+
+
+def tint(canvas: Image, mask: NDArray[np.bool_], color: Color, opacity: float) -> None:
+    """Colour the pixels of a mask of the canvas's size, (H, W), with a line around each piece."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    part, chosen = canvas[box], mask[box]
+    levels = np.arange(256)[:, None, None] * (1 - opacity) + np.asarray(color) * opacity
+    tinted = cv2.LUT(part, np.round(levels).astype(np.uint8))
+    cv2.copyTo(tinted, np.ascontiguousarray(chosen).view(np.uint8), part)
+    for edge in contours(chosen):
+        cv2.polylines(part, [edge.astype(np.int32)], True, color, 1)
 
 
 def mix(canvas: Image, overlay: Image, opacity: float) -> None:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from openkeypoints.errors import InputError
-from openkeypoints.formats import coco, openkeypoints, roboflow
+from openkeypoints.formats import coco, openkeypoints, roboflow, ultralytics
 from openkeypoints.formats.supervision import supervision_edges, to_supervision
 from openkeypoints.results import Prediction
 
@@ -20,11 +20,13 @@ __all__ = [
     "coco",
     "dump",
     "dumps",
+    "json_text",
     "load",
     "openkeypoints",
     "roboflow",
     "supervision_edges",
     "to_supervision",
+    "ultralytics",
 ]
 
 
@@ -36,16 +38,21 @@ class Format:
         dump: prediction -> plain values for JSON.
         load: those values, or their text -> prediction.
         loses: fields of `Prediction` that the format does not carry, or not wholly.
+        decimals: digits after the point of what it carries; None writes all that there are.
     """
 
     dump: Callable[[Prediction], dict[str, Any] | list[Any]]
     load: Callable[[Any], Prediction]
     loses: frozenset[str]
+    decimals: int | None = None
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "roboflow": Format(roboflow.dump, roboflow.load, roboflow.LOSES),
+        "ultralytics": Format(
+            ultralytics.dump, ultralytics.load, ultralytics.LOSES, ultralytics.DECIMALS
+        ),
         "coco": Format(coco.dump, coco.load, coco.LOSES),
         "openkeypoints": Format(openkeypoints.dump, openkeypoints.load, openkeypoints.LOSES),
     }
@@ -57,7 +64,7 @@ def dump(prediction: Prediction, format: str) -> dict[str, Any] | list[Any]:
 
     Args:
         prediction: what a model found.
-        format: one of `FORMATS`: ``roboflow``, ``coco``, ``openkeypoints``.
+        format: one of `FORMATS`: ``roboflow``, ``ultralytics``, ``coco``, ``openkeypoints``.
 
     Raises:
         InputError: no format has this name.
@@ -75,7 +82,11 @@ def dumps(prediction: Prediction, format: str) -> str:
     Raises:
         InputError: no format has this name.
     """
-    values = _format(format).dump(prediction)
+    return json_text(_format(format).dump(prediction))
+
+
+def json_text(values: Any) -> str:
+    """Return plain values as JSON on one line, without spaces."""
     return json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

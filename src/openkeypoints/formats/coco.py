@@ -1,4 +1,4 @@
-"""COCO's keypoint JSON: a data set of one picture whose annotations are result rows."""
+"""COCO's JSON: a data set of one picture whose annotations are result rows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from openkeypoints.errors import FormatError
 from openkeypoints.formats.fields import MAX_ID, Field, document
+from openkeypoints.geometry import mask_letterbox
+from openkeypoints.images import resize_mask, run_lengths
 from openkeypoints.results import Prediction, Skeleton
 from openkeypoints.skeletons import skeleton_from_coco_category
 
@@ -17,7 +19,7 @@ LOSES = frozenset(
         "model_id",
         "skeletons",  # their colours, groups and own names
         "covariances",
-        "masks",
+        "masks",  # written at the size of the picture, not read
         "extras",
         "keypoint_confidence",
         "timings",
@@ -33,7 +35,9 @@ def dump(prediction: Prediction, *, image_id: int = 1) -> dict[str, Any]:
     ``category_id``, ``bbox``, ``keypoints``, ``score``), so that `results_rows` of many pictures
     can be put together for an evaluator. Three numbers a keypoint: x, y and its score; a keypoint
     below ``prediction.keypoint_confidence``, or without a place, is ``0, 0, 0``, which in COCO
-    means that it is not there. Category ids are class ids + 1, skeleton edges count from 1.
+    means that it is not there. A mask is written as ``segmentation`` in run lengths, at the size of
+    the picture, and ``area`` is then its number of pixels, else that of the box. Category ids are
+    class ids + 1, skeleton edges count from 1.
 
     Args:
         prediction: what a model found.
@@ -64,6 +68,7 @@ def results_rows(
     x1, y1, x2, y2 = prediction.boxes.T.astype(np.float64)
     boxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1).tolist()
     triples = _triples(prediction)
+    place = None if prediction.masks is None or not len(prediction) else mask_letterbox(prediction)
     rows = []
     for i, score in enumerate(prediction.scores.tolist()):
         row: dict[str, Any] = {
@@ -75,6 +80,10 @@ def results_rows(
             "iscrowd": 0,
             "score": score,
         }
+        if prediction.masks is not None and place is not None:
+            mask = resize_mask(prediction.masks[i][place.window], prediction.image_size)
+            row["segmentation"] = {"size": list(mask.shape), "counts": run_lengths(mask)}
+            row["area"] = float(np.count_nonzero(mask))
         if (skeleton := prediction.skeleton(i)) is not None:
             row["keypoints"] = triples[i, : len(skeleton)].ravel().tolist()
             row["num_keypoints"] = int(np.count_nonzero(triples[i, :, 2]))

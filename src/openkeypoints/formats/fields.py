@@ -43,8 +43,9 @@ class Field:
         """Yield the entries of a list."""
         if not isinstance(self.value, list):
             raise self.wrong("a list")
+        joint = " row" if self.path.endswith(":") else ""
         for i, value in enumerate(self.value):
-            yield Field(value, f"{self.path}[{i}]")
+            yield Field(value, f"{self.path}{joint}[{i}]")
 
     def members(self) -> Iterator[tuple[str, Field]]:
         """Yield the names and values of an object."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from openkeypoints.errors import FormatError, InputError
 from openkeypoints.formats.fields import MAX_ID, Field, document
+from openkeypoints.images import run_lengths
 from openkeypoints.results import Prediction, Skeleton
 
 VERSION = 1
@@ -118,7 +119,7 @@ def _instances(prediction: Prediction) -> list[dict[str, Any]]:
         if prediction.track_ids is not None:
             row["track_id"] = int(prediction.track_ids[i])
         if prediction.masks is not None:
-            row["mask"] = _run_lengths(prediction.masks[i])
+            row["mask"] = run_lengths(prediction.masks[i])
         rows.append(row)
     return rows
 
@@ -224,13 +225,6 @@ def _unpacked(field: Field, rows: int) -> NDArray[Any]:
     except (TypeError, ValueError, OverflowError) as error:
         raise field["values"].wrong(f"numbers of type {name} and shape {shape}") from error
     raise field["dtype"].wrong("the name of a type of numbers")
-
-
-def _run_lengths(mask: NDArray[np.bool_]) -> list[int]:
-    flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    counts: list[int] = np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
-    return counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts
 
 
 def _masks(root: Field, rows: list[Field]) -> NDArray[np.bool_] | None:

@@ -1,4 +1,4 @@
-"""The JSON that Roboflow's inference server and packages answer for keypoint models."""
+"""The JSON that Roboflow's inference server and packages answer."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openkeypoints.formats.fields import MAX_ID, Field, document
+from openkeypoints.geometry import mask_letterbox
+from openkeypoints.images import largest_contour
 from openkeypoints.results import Prediction, Skeleton
 from openkeypoints.skeletons import skeleton_from_names
 
@@ -22,7 +24,7 @@ LOSES = frozenset(
         "class_names",  # of classes that were not found
         "skeletons",  # all but the names
         "covariances",
-        "masks",
+        "masks",  # written as the largest contour, not read
         "extras",
         "keypoint_confidence",
         "timings",
@@ -44,6 +46,14 @@ class KeypointRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PointRow:
+    """One point of a contour: pixels of the picture."""
+
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceRow:
     """One instance under Roboflow's attribute names: (x, y) is the centre of the box, pixels."""
 
@@ -59,6 +69,7 @@ class InstanceRow:
     detection_id: str
     parent_id: str | None
     keypoints: tuple[KeypointRow, ...] | None
+    points: tuple[PointRow, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +100,9 @@ def dump(
 
     Every keypoint of an instance's class is listed, in the order of its skeleton and with its
     index as ``class_id``, unless ``prediction.keypoint_confidence`` asks to leave out those below
-    it. A keypoint without a place (NaN) is left out. Coordinates are sub-pixel; a
-    ``detection_id`` stays the same for the same prediction.
+    it. A keypoint without a place (NaN) is left out. Rows of a model without keypoints have no
+    such field; those of one with masks have ``points``, the largest contour of the mask.
+    Coordinates are sub-pixel; a ``detection_id`` stays the same for the same prediction.
 
     Args:
         prediction: what a model found.
@@ -160,7 +172,7 @@ def _rows(prediction: Prediction) -> list[InstanceRow]:
     if prediction.track_ids is not None:
         tracks = [t if t >= 0 else None for t in prediction.track_ids.tolist()]
     ids = _detection_ids(prediction)
-    points = _keypoint_rows(prediction)
+    keypoints, points = _keypoint_rows(prediction), _point_rows(prediction)
     return [
         InstanceRow(
             x=boxes[i][0],
@@ -174,7 +186,8 @@ def _rows(prediction: Prediction) -> list[InstanceRow]:
             tracker_id=tracks[i],
             detection_id=ids[i],
             parent_id=None,
-            keypoints=points[i],
+            keypoints=keypoints[i],
+            points=points[i],
         )
         for i in range(len(scores))
     ]
@@ -200,6 +213,14 @@ def _keypoint_rows(prediction: Prediction) -> Sequence[tuple[KeypointRow, ...] |
     return rows
 
 
+def _point_rows(prediction: Prediction) -> Sequence[tuple[PointRow, ...] | None]:
+    if prediction.masks is None or not len(prediction):
+        return [None] * len(prediction)
+    place = mask_letterbox(prediction)
+    edges = (place.to_original(largest_contour(m), clip=True) for m in prediction.masks)
+    return [tuple(PointRow(x, y) for x, y in edge.tolist()) for edge in edges]
+
+
 def _instance(row: InstanceRow, *, exclude_none: bool, by_alias: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "x": row.x,
@@ -218,6 +239,9 @@ def _instance(row: InstanceRow, *, exclude_none: bool, by_alias: bool) -> dict[s
         None
         if row.keypoints is None
         else [_keypoint(point, by_alias=by_alias) for point in row.keypoints]
+    )
+    fields["points"] = (
+        None if row.points is None else [{"x": point.x, "y": point.y} for point in row.points]
     )
     if exclude_none:
         return {name: value for name, value in fields.items() if value is not None}

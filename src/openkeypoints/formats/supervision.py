@@ -1,4 +1,4 @@
-"""Predictions as supervision's `KeyPoints`, with what its own constructors leave out."""
+"""Predictions as supervision's own types, with what its own constructors leave out."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openkeypoints.errors import MissingExtraError
+from openkeypoints.geometry import mask_letterbox
+from openkeypoints.images import resize_mask
 from openkeypoints.results import Prediction
 
 if TYPE_CHECKING:
     import supervision as sv
 
 
-def to_supervision(prediction: Prediction) -> sv.KeyPoints:
-    """Return supervision's `KeyPoints` for a prediction.
+def to_supervision(prediction: Prediction) -> sv.KeyPoints | sv.Detections:
+    """Return supervision's `KeyPoints` for a prediction, or `Detections` where no class has any.
 
-    Every keypoint is in its slot. ``visible`` is False below ``prediction.keypoint_confidence``
-    and for keypoints without a place, which lie at (0, 0) as supervision expects. ``data`` has
-    ``class_name``, ``xyxy``, ``skeleton`` (one `Skeleton` or None a row), and ``covariance`` and
-    ``tracker_id`` where the prediction has them.
+    In `KeyPoints` every keypoint is in its slot. ``visible`` is False below
+    ``prediction.keypoint_confidence`` and for keypoints without a place, which lie at (0, 0) as
+    supervision expects. ``data`` has ``class_name``, ``xyxy``, ``skeleton`` (one `Skeleton` or None
+    a row), and ``covariance`` and ``tracker_id`` where the prediction has them. In `Detections`
+    masks have the size of the picture, and ``data`` has ``class_name``.
 
     Raises:
         MissingExtraError: supervision is not installed.
@@ -30,12 +33,22 @@ def to_supervision(prediction: Prediction) -> sv.KeyPoints:
     except ImportError as error:
         raise MissingExtraError("to_supervision", "viz") from error
 
+    class_names = np.array([prediction.class_names[i] for i in prediction.class_ids], str)
+    if not prediction.skeletons:
+        return sv.Detections(
+            xyxy=prediction.boxes.copy(),
+            mask=_masks(prediction),
+            confidence=prediction.scores.copy(),
+            class_id=prediction.class_ids.copy(),
+            tracker_id=None if prediction.track_ids is None else prediction.track_ids.copy(),
+            data={"class_name": class_names},
+        )
     placed: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(prediction.keypoints), axis=-1)
     rows = range(len(prediction))
     skeletons = np.empty(len(prediction), dtype=object)
     skeletons[:] = [prediction.skeleton(i) for i in rows]
     data: dict[str, Any] = {
-        "class_name": np.array([prediction.class_names[i] for i in prediction.class_ids], str),
+        "class_name": class_names,
         "xyxy": prediction.boxes.copy(),
         "skeleton": skeletons,
     }
@@ -52,6 +65,18 @@ def to_supervision(prediction: Prediction) -> sv.KeyPoints:
         visible=placed & (prediction.keypoint_scores >= prediction.keypoint_confidence),
         data=data,
     )
+
+
+def _masks(prediction: Prediction) -> NDArray[np.bool_] | None:
+    if prediction.masks is None:
+        return None
+    width, height = prediction.image_size
+    masks = np.zeros((len(prediction), height, width), np.bool_)
+    if len(prediction):
+        window = mask_letterbox(prediction).window
+        for i, mask in enumerate(prediction.masks):
+            masks[i] = resize_mask(mask[window], prediction.image_size)
+    return masks
 
 
 def supervision_edges(prediction: Prediction) -> dict[int, list[tuple[int, int]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -41,13 +42,34 @@ def load_skeleton(name: str) -> Skeleton:
             f"No skeleton is named {name!r}; the closest are {', '.join(closest)}."
         )
     text = resources.files(_PACKAGE).joinpath(f"{name}.json").read_text(encoding="utf-8")
-    row: dict[str, Any] = json.loads(text)
+    return skeleton_from_json(json.loads(text))
+
+
+def skeleton_to_json(skeleton: Skeleton) -> dict[str, Any]:
+    """Return what :func:`skeleton_from_json` reads."""
+    return {
+        "name": skeleton.name,
+        "keypoints": list(skeleton.keypoints),
+        "edges": [list(edge) for edge in skeleton.edges],
+        "flip": list(skeleton.flip),
+        "sigmas": list(skeleton.sigmas),
+        "colors": list(skeleton.colors),
+        "groups": {name: list(indexes) for name, indexes in skeleton.groups.items()},
+    }
+
+
+def skeleton_from_json(row: Mapping[str, Any]) -> Skeleton:
+    """Return a skeleton as files store it.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: a field is missing or wrong.
+    """
     return Skeleton(
-        name=row["name"],
-        keypoints=tuple(row["keypoints"]),
-        edges=tuple((a, b) for a, b in row["edges"]),
-        flip=tuple(row["flip"]),
-        sigmas=tuple(row["sigmas"]),
-        colors=tuple(row["colors"]),
-        groups={group: tuple(indexes) for group, indexes in row["groups"].items()},
+        name=str(row["name"]),
+        keypoints=tuple(str(name) for name in row["keypoints"]),
+        edges=tuple((int(a), int(b)) for a, b in row["edges"]),
+        flip=tuple(int(i) for i in row["flip"]),
+        sigmas=tuple(float(sigma) for sigma in row["sigmas"]),
+        colors=tuple(str(color) for color in row["colors"]),
+        groups={name: tuple(indexes) for name, indexes in row["groups"].items()},
     )

@@ -90,6 +90,12 @@ def test_coco_on_stdout_is_one_list_for_all_pictures(predict, put):
     assert [row["id"] for row in rows] == list(range(1, len(rows) + 1))
 
 
+def test_ultralytics_is_one_object_per_picture_with_its_rows(predict, put):
+    line = json.loads(predict(put("a.jpg"), "--format", "ultralytics", "--json").stdout)
+    assert list(line) == ["source", "results"]
+    assert {"name", "class", "confidence", "box"} <= set(line["results"][0])
+
+
 def test_coco_takes_the_numbers_in_the_names_for_ids(predict, put):
     rows = json.loads(predict(put("000000000042.jpg"), put("7.jpg"), "--format", "coco").stdout)
     assert {row["image_id"] for row in rows} == {42, 7}

@@ -9,7 +9,7 @@ from openkeypoints.drawing import DrawStyle, draw
 from openkeypoints.errors import InputError
 from openkeypoints.results import Prediction
 from openkeypoints.skeletons import load_skeleton
-from tests.unit.predictions import people
+from tests.unit.predictions import masked, people
 
 GREY = np.full((480, 640, 3), 90, np.uint8)
 ONLY_SKELETON = DrawStyle(boxes=False, scores=False)
@@ -163,3 +163,39 @@ def test_what_is_no_picture_of_the_prediction_is_refused(picture, message: str) 
 def test_an_unknown_colour_order_is_refused() -> None:
     with pytest.raises(InputError, match="'bgr' or 'rgb'"):
         draw(GREY, people(1), color="hsv")  # type: ignore[arg-type]
+
+
+ONLY_MASKS = DrawStyle(boxes=False, scores=False)
+
+
+def test_masks_are_tinted_where_they_lie_in_the_picture() -> None:
+    drawn = draw(GREY, masked(1), style=ONLY_MASKS)
+    assert changed(drawn, 120, 130)
+    assert not changed(drawn, 150, 170)  # the hole
+    assert not changed(drawn, 250, 170)
+    assert not changed(drawn, 120, 100)
+
+
+def test_a_tint_lets_the_picture_through() -> None:
+    bright = draw(np.full_like(GREY, 200), masked(1), style=ONLY_MASKS)
+    assert (bright[130, 120] > draw(GREY, masked(1), style=ONLY_MASKS)[130, 120]).all()
+
+
+def test_masks_are_left_out_when_asked() -> None:
+    style = replace(ONLY_MASKS, masks=False)
+    assert (draw(GREY, masked(1), style=style) == GREY).all()
+
+
+def test_masks_of_the_size_of_the_picture_are_drawn_as_they_are() -> None:
+    masks = np.zeros((1, 480, 640), bool)
+    masks[0, 100:200, 300:400] = True
+    drawn = draw(GREY, replace(masked(1), masks=masks), style=ONLY_MASKS)
+    assert ((drawn != GREY).any(axis=-1) == masks[0]).all()
+
+
+def test_instances_of_a_class_share_a_colour_where_there_are_no_keypoints() -> None:
+    prediction = replace(masked(2), class_ids=np.zeros(2, np.int64))
+    same = draw(GREY, prediction, style=ONLY_MASKS)
+    assert (same[130, 120] == same[130, 320]).all()
+    other = draw(GREY, masked(2), style=ONLY_MASKS)
+    assert (other[130, 120] != other[130, 320]).any()

@@ -9,7 +9,7 @@ import pytest
 from openkeypoints.errors import FormatError
 from openkeypoints.formats import coco
 from openkeypoints.skeletons import load_skeleton
-from tests.unit.predictions import TUBE, people
+from tests.unit.predictions import TUBE, masked, people
 
 
 def test_annotations_are_result_rows_of_the_picture() -> None:
@@ -98,3 +98,34 @@ def test_the_evaluator_reads_our_rows(tmp_path) -> None:
     truth.createIndex()
     found = truth.loadRes(copy.deepcopy(data["annotations"]))
     assert len(found.getAnnIds()) == 2
+
+
+# Its own decoder is behind the times.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_masks_are_run_lengths_at_the_size_of_the_picture() -> None:
+    from pycocotools.coco import COCO
+
+    data = coco.dump(masked())
+    truth = COCO()
+    truth.dataset = data
+    truth.createIndex()
+    mask = truth.annToMask(data["annotations"][0]).astype(bool)
+    assert mask.shape == (480, 640)
+    assert mask[122:158, 102:198].all()
+    assert not mask[165:175, 145:155].any()
+    assert data["annotations"][0]["area"] == mask.sum()
+
+
+def test_the_evaluator_compares_our_masks() -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    data = coco.dump(masked())
+    truth = COCO()
+    truth.dataset = data
+    truth.createIndex()
+    evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(data["annotations"])), "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1)

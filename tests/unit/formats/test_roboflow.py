@@ -9,7 +9,7 @@ import pytest
 from openkeypoints.errors import FormatError
 from openkeypoints.formats import roboflow
 from openkeypoints.results import Prediction
-from tests.unit.predictions import people
+from tests.unit.predictions import masked, people
 
 
 def test_rows_have_the_recorded_fields_in_the_recorded_order() -> None:
@@ -103,7 +103,7 @@ def test_the_view_has_the_values_of_the_dict() -> None:
     row, point = (v := roboflow.view(prediction).predictions[1]), v.keypoints[1]
     written = roboflow.dump(prediction, by_alias=False, exclude_none=False)["predictions"][1]
     for name in written:
-        assert name == "keypoints" or getattr(row, name) == written[name]
+        assert name in ("keypoints", "points") or getattr(row, name) == written[name]
     assert {name: getattr(point, name) for name in written["keypoints"][1]} == (
         written["keypoints"][1]
     )
@@ -166,3 +166,23 @@ def test_recorded_answers_load_and_are_written_alike(case: str, shared) -> None:
         for point in ours["keypoints"]:
             del point["class_name"]
         assert ours["keypoints"] == theirs["keypoints"]
+
+
+def test_rows_of_a_segmentation_model_have_the_largest_contour_as_points() -> None:
+    rows = roboflow.dump(masked())["predictions"]
+    assert list(rows[0])[-1] == "points"
+    # Of the square alone, not of the lone pixel or the hole; the picture is ten times the mask.
+    assert sorted((point["x"], point["y"]) for point in rows[1]["points"]) == [
+        (300, 120), (300, 210), (390, 120), (390, 210),
+    ]  # fmt: skip
+
+
+def test_an_empty_mask_has_no_points() -> None:
+    prediction = masked(1)
+    prediction.masks[0] = False
+    assert roboflow.dump(prediction)["predictions"][0]["points"] == []
+
+
+def test_the_view_has_the_points_of_the_dict() -> None:
+    point = roboflow.view(masked()).predictions[0].points[0]
+    assert {"x": point.x, "y": point.y} == roboflow.dump(masked())["predictions"][0]["points"][0]

@@ -10,7 +10,7 @@ import supervision as sv
 from openkeypoints.errors import MissingExtraError
 from openkeypoints.formats import dump, supervision_edges, to_supervision
 from openkeypoints.results import Prediction
-from tests.unit.predictions import people
+from tests.unit.predictions import boxes_only, masked, people
 
 
 def low_scores() -> Prediction:
@@ -92,3 +92,30 @@ def test_without_supervision_the_error_has_the_command(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'openkeypoints\[viz\]'"):
         to_supervision(people(1))
+
+
+def test_a_prediction_without_keypoints_becomes_detections() -> None:
+    prediction = replace(boxes_only(3), track_ids=np.array([4, 5, 6]))
+    detections = to_supervision(prediction)
+    assert isinstance(detections, sv.Detections)
+    np.testing.assert_array_equal(detections.xyxy, prediction.boxes)
+    np.testing.assert_array_equal(detections.confidence, prediction.scores)
+    assert detections.class_id.tolist() == [0, 1, 0]
+    assert detections.tracker_id.tolist() == [4, 5, 6]
+    assert detections.data["class_name"].tolist() == ["person", "tube", "person"]
+    assert detections.mask is None
+
+
+def test_masks_of_detections_have_the_size_of_the_picture() -> None:
+    masks = to_supervision(masked()).mask
+    assert masks.shape == (2, 480, 640)
+    assert masks[1, 130, 305]
+    assert not masks[0, 130, 305]
+    assert to_supervision(masked()[[]]).mask.shape == (0, 480, 640)
+
+
+def test_its_detections_read_our_contours() -> None:
+    detections = sv.Detections.from_inference(masked())
+    ours = to_supervision(masked()).mask[0]
+    both, either = (ours & detections.mask[0]).sum(), (ours | detections.mask[0]).sum()
+    assert both / either > 0.7  # the contour has neither the hole nor the lone pixel
