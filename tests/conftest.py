@@ -80,3 +80,11 @@ def tiny_okp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_pico import write_tiny_pico  # torch, which few tests need
 
     return write_tiny_pico(tmp_path_factory.mktemp("models") / "tiny.okp")
+
+
+@pytest.fixture(scope="session")
+def tiny_pt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small YOLO checkpoint with keypoints and random weights."""
+    from tests.tiny_yolo import tiny_yolo
+
+    return tiny_yolo(tmp_path_factory.mktemp("yolo") / "tiny.pt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from openkeypoints.models import FAMILIES, family, get_model, list_models
+from openkeypoints.models import FAMILIES, family, find_variant, get_model, list_models
 from openkeypoints.skeletons import load_skeleton
 from openkeypoints.weights.okp import sha256_of
 
@@ -31,13 +31,35 @@ def test_a_row_says_where_it_comes_from_and_under_which_licence(row):
 
 
 @ROWS
-def test_a_row_names_a_skeleton_that_there_is(row):
-    assert len(load_skeleton(row.skeleton)) > 0
+def test_a_row_with_keypoints_names_a_skeleton_that_there_is(row):
+    assert (row.skeleton is not None) == (row.task == "keypoint-detection")
+    assert row.skeleton is None or len(load_skeleton(row.skeleton)) > 0
 
 
 @ROWS
-def test_a_row_has_a_file_in_the_package_or_the_hash_of_one_to_fetch(row):
-    assert row.file is not None or row.sha256 is not None
+def test_a_row_has_a_file_in_the_package_or_a_place_to_fetch_one_from(row):
+    assert row.file is not None or row.refs
+
+
+IDS = [
+    *(f"yolov8{size}-pose-640" for size in "nsmlx"),
+    *(f"yolo{name}{size}-pose-640" for name in ("11", "v11", "26", "v26") for size in "nsmlx"),
+    *(f"coco-pose-detection/{number}" for number in (1, 2, 3, 4, 5, 6, 12, 13, 14, 15, 16)),
+    *(f"yolo{name}" for name in ("v8n", "v8n.pt", "11s-seg", "26x.pt", "v8n-pose", "v8n-seg.pt")),
+    *("yolov8x-pose-1280", "yolov8x-pose-p6", "yolov8x-pose-p6.pt", "yolov8m-640"),
+    *("yolo11l-seg-640", "yolov26s-640", "person", "person-19"),
+]
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_names_that_people_have_are_known(name):
+    assert find_variant(name).family in FAMILIES
+
+
+def test_the_aliases_of_the_contract_mean_the_same_model():
+    assert find_variant("coco-pose-detection/5").id == "yolov8x-pose-640"
+    assert find_variant("coco-pose-detection/6").id == "yolov8x-pose-1280"
+    assert find_variant("yolov26n-pose-640").id == find_variant("coco-pose-detection/12").id
 
 
 @ROWS

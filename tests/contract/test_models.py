@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
 
 import openkeypoints
 from openkeypoints.models import FAMILIES, InferOptions, Model, get_model
+from openkeypoints.models.topdown import TopDown
 from openkeypoints.results import Prediction
 from openkeypoints.runtimes import available_runtimes
 from tests.doubles import FixedFinder
@@ -25,6 +27,7 @@ RNG = np.random.default_rng(0)
 NOISE = [RNG.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((90, 120), (64, 64), (150, 70))]
 BOX = np.array([[8, 4, 60, 58], [20, 10, 63, 60]], np.float32)
 MODELS = ["person", *(f"tiny-{name}" for name in FAMILIES)]
+RUNTIMES = ("openvino", "onnxruntime", "torch")
 CLOSE_PX, BOXES_PX = 1e-3, 1e-2
 
 
@@ -34,8 +37,8 @@ def confidence(name: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def files(tiny_okp) -> dict[str, Path | str]:
-    return {"person": "person", "tiny-pico": tiny_okp}
+def files(tiny_okp, tiny_pt) -> dict[str, Path | str]:
+    return {"person": "person", "tiny-pico": tiny_okp, "tiny-yolo": tiny_pt}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -53,7 +56,8 @@ def model(name, files) -> Iterator[Model]:
 def per_runtime(name, files) -> Iterator[dict[str, Model]]:
     opened = {
         runtime: get_model(files[name], runtime=runtime, device="cpu", precision="f32")
-        for runtime in ("torch", "onnxruntime", "openvino")
+        for runtime in RUNTIMES
+        if runtime != "torch" or not name.endswith("yolo")  # that family has no torch module
     }
     yield opened
     for one in opened.values():
@@ -68,8 +72,15 @@ def assert_same(a: Prediction, b: Prediction, *, atol: float = 0.0) -> None:
             np.testing.assert_allclose(first, second, rtol=0, atol=atol, err_msg=f.name)
 
 
+def given(model: Model, *boxes: np.ndarray) -> dict[str, Any]:
+    """Return the arguments of a call that finds something: two boxes where they can be given."""
+    if "boxes" in model.predictor.honours:
+        return {"options": InferOptions(boxes=boxes)}
+    return {"confidence": 0.3, "max_detections": 2}
+
+
 def test_every_runtime_of_the_contract_is_installed():
-    assert set(available_runtimes()) == {"torch", "onnxruntime", "openvino"}
+    assert set(available_runtimes()) == set(RUNTIMES)
 
 
 def test_four_pictures_at_once_are_four_times_one(model, name):
@@ -84,7 +95,7 @@ def test_four_pictures_at_once_are_four_times_one(model, name):
 
 def test_a_picture_without_instances_gives_length_zero_with_the_same_types(model):
     (empty,) = model.infer(np.full((48, 64, 3), 114, np.uint8), confidence=1.0)
-    (some,) = model.infer(NOISE[0], options=InferOptions(boxes=[BOX]))
+    (some,) = model.infer(NOISE[0], **given(model, BOX))
     assert (len(empty), len(some)) == (0, 2)
     for f in fields(Prediction):
         value = getattr(some, f.name)
@@ -94,13 +105,15 @@ def test_a_picture_without_instances_gives_length_zero_with_the_same_types(model
 
 
 def test_an_instance_has_everything_that_results_promise(model):
-    (found,) = model.infer(NOISE[0], options=InferOptions(boxes=[BOX]))
+    (found,) = model.infer(NOISE[0], **given(model, BOX))
     k = max(len(s) for s in model.skeletons.values())
     assert found.image_size == (120, 90)
     assert found.keypoints.shape == (2, k, 2)
     assert np.isfinite(found.keypoints).all()
     assert ((found.keypoint_scores >= 0) & (found.keypoint_scores <= 1)).all()
-    assert np.linalg.eigvalsh(found.covariances).min() > 0
+    # Heat maps tell how sure a place is; YOLO's numbers do not.
+    assert found.covariances is None or np.linalg.eigvalsh(found.covariances).min() > 0
+    assert (found.covariances is None) == model.description.id.endswith(".pt")
     assert (found.class_names, found.skeletons) == (model.class_names, model.skeletons)
 
 
@@ -112,6 +125,8 @@ def test_points_of_a_drawn_picture_return_to_its_pixels():
 
 
 def test_runtimes_agree_in_the_same_boxes(per_runtime):
+    if "boxes" not in per_runtime["openvino"].predictor.honours:
+        return  # the next test compares its keypoints too
     options = InferOptions(boxes=[BOX, BOX * 0.9 + 2, BOX[:1]])
     answers = {r: m.infer(NOISE, options=options) for r, m in per_runtime.items()}
     for other in ("onnxruntime", "openvino"):
@@ -124,22 +139,25 @@ def test_runtimes_agree_in_the_same_boxes(per_runtime):
 def test_runtimes_find_the_same_boxes(per_runtime, name):
     limits = {"confidence": confidence(name), "max_detections": 3}
     answers = {r: m.infer(NOISE, **limits) for r, m in per_runtime.items()}
-    assert sum(map(len, answers["torch"])) > 0
-    for other in ("onnxruntime", "openvino"):
-        for a, b in zip(answers["torch"], answers[other], strict=True):
+    first, *others = answers
+    assert sum(map(len, answers[first])) > 0
+    for other in others:
+        for a, b in zip(answers[first], answers[other], strict=True):
             assert len(a) == len(b)
             assert np.abs(a.boxes - b.boxes).max(initial=0) < BOXES_PX, other
+            if name.endswith("yolo"):  # one network gives both
+                assert np.abs(a.keypoints - b.keypoints).max(initial=0) < BOXES_PX, other
 
 
 def test_two_threads_get_the_answer_that_one_gets(model):
-    options = InferOptions(boxes=[BOX])
-    (expected,) = model.infer(NOISE[0], options=options)
+    arguments = given(model, BOX)
+    (expected,) = model.infer(NOISE[0], **arguments)
     answers: list[Prediction] = []
     start = threading.Barrier(2)
 
     def work() -> None:
         start.wait()
-        answers.extend(model.infer(NOISE[0], options=options)[0] for _ in range(5))
+        answers.extend(model.infer(NOISE[0], **arguments)[0] for _ in range(5))
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
@@ -153,17 +171,24 @@ def test_two_threads_get_the_answer_that_one_gets(model):
 
 def test_at_most_five_frames_of_ours_lie_between_the_call_and_the_network(model, monkeypatch):
     depths: dict[str, list[str]] = {}
-    for half in ("reader", "finder"):
-        session = getattr(model.predictor, half)._session
 
-        def run(feeds, half=half, session=session):
-            depths[half] = list(own_frames(sys._getframe(1)))
+    def watched(session, name):
+        def run(feeds):
+            depths[name] = list(own_frames(sys._getframe(1)))
             return session.run(feeds)
 
-        double_session = type("Watched", (), {"run": staticmethod(run)})()
-        monkeypatch.setattr(getattr(model.predictor, half), "_session", double_session)
-    model.infer(NOISE[0], confidence=1e-4, max_detections=1, options=InferOptions(whole_image=True))
-    assert set(depths) == {"reader", "finder"}
+        return type("Watched", (), {"run": staticmethod(run)})()
+
+    predictor = model.predictor
+    whole = InferOptions(whole_image="whole_image" in predictor.honours)
+    if isinstance(predictor, TopDown):
+        for half in (predictor.reader, predictor.finder):
+            monkeypatch.setattr(half, "_session", watched(half._session, str(half)))
+    else:
+        sessions = {head: watched(s, head) for head, s in predictor._sessions.items()}
+        monkeypatch.setattr(predictor, "_sessions", sessions)
+    model.infer(NOISE[0], confidence=1e-4, max_detections=1, options=whole)
+    assert len(depths) == (2 if isinstance(predictor, TopDown) else 1)
     for names in depths.values():
         assert names[-1] == "infer"
         assert len(names) <= 5, names

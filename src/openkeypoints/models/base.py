@@ -16,6 +16,7 @@ from openkeypoints.errors import InputError
 from openkeypoints.images import ImageSource, read_image
 from openkeypoints.results import Image, Prediction, Skeleton
 from openkeypoints.settings import Settings
+from openkeypoints.weights.refs import WeightRef
 
 Task = Literal["keypoint-detection", "object-detection", "instance-segmentation"]
 
@@ -211,7 +212,8 @@ class Model:
 
         Args:
             images: one or a list of: path, URL, bytes, base64 text or data URI, file object, PIL
-                image, uint8 array (H, W), (H, W, 1) or (H, W, 3).
+                image, uint8 array (H, W), (H, W, 1) or (H, W, 3), or Roboflow's ``{"type": ...,
+                "value": ...}`` around one of these.
             confidence: lowest instance score; 0.4 and 40 both mean 40 %. Default: the model's.
             iou_threshold: overlap above which the weaker of two boxes is dropped.
             keypoint_confidence: kept in the prediction for formats and drawing; changes no array.
@@ -339,6 +341,7 @@ class Loading:
     """How a model is to be loaded: what ``get_model`` was asked for beside the model itself.
 
     ``owns_detector``: nobody else holds the detector, so closing the model closes it.
+    ``licence``: what is known of the weights' licence before the file is read.
     """
 
     settings: Settings
@@ -349,6 +352,7 @@ class Loading:
     detector: Model | None = None
     owns_detector: bool = False
     keypoints: Sequence[str] | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,19 +363,20 @@ class Variant:
         id: name; ``aliases`` are other names for it.
         family: name of its family.
         task: what it finds.
-        skeleton: name of its skeleton.
+        skeleton: name of its skeleton, None without keypoints.
         source: where the weights come from, for people to read.
         licence: of the weights.
         file: the file in the package, None where it has to be fetched.
         size_bytes: of the file, None where unknown.
         sha256: of the file, None where unknown.
         claims: figures that its authors state, None where we cannot verify one.
+        refs: where the weights can be fetched, the first choice first.
     """
 
     id: str
     family: str
     task: Task
-    skeleton: str
+    skeleton: str | None
     source: str
     licence: str
     aliases: tuple[str, ...] = ()
@@ -379,6 +384,22 @@ class Variant:
     size_bytes: int | None = None
     sha256: str | None = None
     claims: Mapping[str, float | None] = field(default_factory=dict)
+    refs: tuple[WeightRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExportGraph:
+    """What a family gives to be written as an artefact that every runtime opens.
+
+    Attributes:
+        onnx: the network as an ONNX graph: uint8 pictures (N, H, W, 3) in, any size.
+        metadata: plain JSON values from which the family's ``load`` makes the same model again:
+            family, version, task, class names, skeletons, preprocessing, outputs, thresholds,
+            licence.
+    """
+
+    onnx: bytes
+    metadata: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,8 +410,16 @@ class Family:
         name: of the family, as in ``model.json``.
         variants: its rows.
         load: opens a file under an id (None: the file's own first one).
+        recognises: tells cheaply whether a file or folder is of this family.
+        reads: endings of its files, for messages.
+        export: makes the graph of ``okp export`` from the same arguments and a precision, ``f32``
+            or ``fp16`` (the weights are stored as 16-bit floats). None where the family has no
+            use for it.
     """
 
     name: str
     variants: tuple[Variant, ...]
     load: Callable[[Path, str | None, Loading], Model]
+    recognises: Callable[[Path], bool]
+    reads: tuple[str, ...]
+    export: Callable[[Path, str | None, Loading, str], ExportGraph] | None = None

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from openkeypoints.models.export import graph_from_module
 from openkeypoints.models.pico.network import build
 from openkeypoints.models.pico.spec import PicoSpec, spec_to_json
+from openkeypoints.models.tracing import graph_from_module
 from openkeypoints.weights.okp import write_okp
 from openkeypoints.weights.tensors import Arrays, bytes_from_tensors
 

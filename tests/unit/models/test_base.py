@@ -217,3 +217,10 @@ def test_a_missing_file_is_not_taken_for_something_else(model):
     with pytest.raises(Exception, match="does not exist") as caught:
         model.infer(Path("no/such/picture.jpg"))
     assert caught.type.__name__ == "NotFoundError"
+
+
+def test_pictures_may_come_in_objects_with_a_type(model):
+    value = base64.b64encode(encode_image(PICTURE, "png")).decode()
+    model.infer([{"type": "base64", "value": value}, {"type": "numpy_object", "value": PICTURE}])
+    assert all((image == PICTURE).all() for image in model.predictor.images)
+    assert len(model.predictor.images) == 2

@@ -13,6 +13,7 @@ from openkeypoints.models.pico.finder import PicoFinder
 from openkeypoints.models.pico.reader import PicoReader
 from openkeypoints.models.pico.spec import PicoSpec, spec_from_okp
 from openkeypoints.models.pico.variants import VARIANTS
+from openkeypoints.models.selection import part_of
 from openkeypoints.models.topdown import Finder, ModelFinder, TopDown, View
 from openkeypoints.runtimes import Artifact, Session, open_session
 from openkeypoints.weights.okp import OkpFile, open_okp
@@ -21,6 +22,7 @@ from openkeypoints.weights.tensors import tensors_from_bytes
 if TYPE_CHECKING:
     from torch import nn
 
+SUFFIX = ".okp"
 CARD_KEYS = frozenset({"class_names", "confidence", "iou_threshold", "licence"})
 """What a caller's card may change of a pico model."""
 
@@ -38,7 +40,7 @@ def load(path: Path, view_id: str | None, loading: Loading) -> Model:
     name, view = spec.view(view_id)
     view = _with_class_names(view, loading)
     if loading.keypoints is not None:
-        view = part_of(view, loading.keypoints)
+        view = part_of_view(view, loading.keypoints)
     finder: Finder
     if loading.detector is not None:
         finder = ModelFinder(loading.detector, owned=loading.owns_detector)
@@ -92,29 +94,13 @@ def _with_class_names(view: View, loading: Loading) -> View:
     return replace(view, class_names=tuple(str(n) for n in names))
 
 
-def part_of(view: View, keypoints: Sequence[str]) -> View:
-    """Return a view of some keypoints: names, or names of groups, in the order of the skeleton.
-
-    Raises:
-        InputError: a name is neither a keypoint nor a group of any class, or there is none.
-    """
-    if not keypoints:
-        raise InputError("keypoints names none: give names of keypoints or groups, or leave it out")
-    known = {n for s in view.skeletons.values() for n in (*s.keypoints, *s.groups)}
-    if unknown := [name for name in keypoints if name not in known]:
-        raise InputError(
-            f"keypoints names {unknown[0]!r}, which the model does not know; "
-            f"it knows {', '.join(sorted(known))}."
-        )
-    skeletons, maps = {}, dict(view.maps)
-    for class_id, skeleton in view.skeletons.items():
-        wanted = set(keypoints)
-        for group in wanted & skeleton.groups.keys():
-            wanted |= {skeleton.keypoints[i] for i in skeleton.groups[group]}
-        rows = [i for i, name in enumerate(skeleton.keypoints) if name in wanted]
-        skeletons[class_id] = skeleton.part(rows)
-        maps[class_id] = tuple(view.maps[class_id][i] for i in rows)
-    return View(view.class_names, skeletons, maps)
+def part_of_view(view: View, keypoints: Sequence[str]) -> View:
+    """Return a view of some keypoints; see ``selection.part_of``."""
+    skeletons, rows = part_of(view.skeletons, keypoints)
+    maps = {
+        class_id: tuple(view.maps[class_id][i] for i in kept) for class_id, kept in rows.items()
+    }
+    return View(view.class_names, skeletons, {**view.maps, **maps})
 
 
 def _session(file: OkpFile, spec: PicoSpec, part: str, loading: Loading) -> Session:
@@ -136,8 +122,16 @@ def _session(file: OkpFile, spec: PicoSpec, part: str, loading: Loading) -> Sess
         device=loading.device,
         precision=loading.precision,
         threads=loading.settings.threads,
+        streams=loading.settings.streams,
         cache_dir=loading.settings.cache_dir / "compiled",
     )
 
 
-FAMILY = Family("pico", VARIANTS, load)
+def recognises(path: Path) -> bool:
+    """Tell whether a file is a ``.okp`` file of this family."""
+    if path.suffix.lower() != SUFFIX or not path.is_file():
+        return False
+    return open_okp(path).model.get("family") == "pico"
+
+
+FAMILY = Family("pico", VARIANTS, load, recognises, reads=(SUFFIX,))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from openkeypoints.errors import UnknownModelError, WeightsError
 from openkeypoints.models.topdown import View
-from openkeypoints.results import Skeleton
+from openkeypoints.skeletons import skeleton_from_json, skeleton_to_json
 from openkeypoints.weights.okp import OkpFile
 
 
@@ -136,7 +136,9 @@ def spec_to_json(spec: PicoSpec) -> dict[str, Any]:
 
 def _view(classes: Sequence[Mapping[str, Any]]) -> View:
     maps = {i: tuple(int(m) for m in c["maps"]) for i, c in enumerate(classes)}
-    skeletons = {i: _skeleton(c["skeleton"]) for i, c in enumerate(classes) if c["skeleton"]}
+    skeletons = {
+        i: skeleton_from_json(c["skeleton"]) for i, c in enumerate(classes) if c["skeleton"]
+    }
     for i in maps:
         count = len(skeletons[i]) if i in skeletons else 0
         if len(maps[i]) != count:
@@ -149,27 +151,10 @@ def _classes(view: View) -> list[dict[str, Any]]:
         {
             "name": name,
             "maps": list(view.maps[i]),
-            "skeleton": _fields(view.skeletons[i]) if i in view.skeletons else None,
+            "skeleton": skeleton_to_json(view.skeletons[i]) if i in view.skeletons else None,
         }
         for i, name in enumerate(view.class_names)
     ]
-
-
-def _fields(skeleton: Skeleton) -> dict[str, Any]:
-    names = ("name", "keypoints", "edges", "flip", "sigmas", "colors")
-    return {name: getattr(skeleton, name) for name in names} | {"groups": dict(skeleton.groups)}
-
-
-def _skeleton(data: Mapping[str, Any]) -> Skeleton:
-    return Skeleton(
-        name=str(data["name"]),
-        keypoints=tuple(data["keypoints"]),
-        edges=tuple((int(a), int(b)) for a, b in data["edges"]),
-        flip=tuple(data["flip"]),
-        sigmas=tuple(data["sigmas"]),
-        colors=tuple(data["colors"]),
-        groups={name: tuple(group) for name, group in data["groups"].items()},
-    )
 
 
 def _pair(values: Sequence[int]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import torch
 from openkeypoints.errors import InputError, WeightsError
 from openkeypoints.models import InferOptions, get_model
 from openkeypoints.models.base import Loading
-from openkeypoints.models.pico import load, part_of
+from openkeypoints.models.pico import load, part_of_view
 from openkeypoints.models.pico.network import KeypointNetwork, build, load_weights
 from openkeypoints.settings import Settings
 from openkeypoints.skeletons import load_skeleton
@@ -89,7 +89,7 @@ def test_keypoints_that_the_model_does_not_know_are_refused(tiny_okp, wrong):
 
 
 def test_a_subset_leaves_classes_without_keypoints_alone():
-    part = part_of(view(("person", "ball"), {0: view().skeletons[0]}), ["middle"])
+    part = part_of_view(view(("person", "ball"), {0: view().skeletons[0]}), ["middle"])
     assert part.maps == {0: (2,), 1: ()}
 
 

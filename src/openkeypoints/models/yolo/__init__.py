@@ -1,0 +1,108 @@
+"""The YOLO family: v8, 11 and 26 checkpoints and exports, for pose, detection and segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from openkeypoints.errors import InputError
+from openkeypoints.models.base import Description, ExportGraph, Family, Loading, Model
+from openkeypoints.models.selection import part_of
+from openkeypoints.models.yolo import checkpoint, exports
+from openkeypoints.models.yolo.cards import with_card
+from openkeypoints.models.yolo.conversion import Conversion
+from openkeypoints.models.yolo.predictor import YoloPredictor
+from openkeypoints.models.yolo.record import spec_to_json
+from openkeypoints.models.yolo.spec import Head, YoloSpec
+from openkeypoints.models.yolo.variants import VARIANTS
+from openkeypoints.runtimes import Artifact, Session, open_session
+
+
+def recognises(path: Path) -> bool:
+    """Tell whether a file or folder looks like one of this family; nothing of it is executed."""
+    return exports.recognises(path) or (path.is_file() and checkpoint.recognises(path))
+
+
+def load(path: Path, variant_id: str | None, loading: Loading) -> Model:
+    """Open a checkpoint or an export as a model.
+
+    Args:
+        path: the file or folder.
+        variant_id: id of the catalogue under which it was asked for, None for a path.
+        loading: runtime, device, precision, card and keypoints that the caller chose.
+    """
+    if loading.detector is not None:
+        raise InputError(
+            "detector is for models that read crops: a YOLO model finds its instances itself."
+        )
+    artifact: Callable[[Head], Artifact]
+    if exports.recognises(path):
+        spec, graph = exports.read_export(path, loading.card)
+        artifact = lambda _: graph  # noqa: E731  # as short as what it says
+    else:
+        converted = Conversion(path, loading.settings)
+        spec = with_card(converted.spec, loading.card)
+        artifact = lambda head: Artifact(converted.graph(head), f"{path.name}:{head}")  # noqa: E731
+    if loading.licence is not None:
+        spec = replace(spec, licence=loading.licence)
+    if loading.keypoints is not None:
+        spec = _with_part(spec, loading.keypoints)
+    name = variant_id or str(path)
+    predictor = YoloPredictor(spec, lambda head: _session(artifact(head), loading), name)
+    return Model(_description(name, spec), predictor, loading.settings)
+
+
+def export(path: Path, variant_id: str | None, loading: Loading, precision: str) -> ExportGraph:  # noqa: ARG001
+    """Return the default head of a checkpoint as the graph of an export.
+
+    Args:
+        path: the checkpoint.
+        variant_id: as in :func:`load`.
+        loading: settings, and the card that the artefact takes over.
+        precision: of the stored weights, ``f32`` or ``fp16``.
+
+    Raises:
+        InputError: it is an export already.
+    """
+    if exports.recognises(path):
+        raise InputError(f"{path.name} is an export already: name the checkpoint it was made from.")
+    converted = Conversion(path, loading.settings)
+    spec = with_card(converted.spec, loading.card)
+    head = next(iter(spec.outputs))
+    record = spec_to_json(replace(spec, outputs={head: spec.outputs[head]}))
+    return ExportGraph(converted.export(head, half=precision == "fp16"), record)
+
+
+def _with_part(spec: YoloSpec, keypoints: Sequence[str]) -> YoloSpec:
+    skeletons, rows = part_of(spec.skeletons, keypoints)
+    return replace(spec, skeletons=skeletons, rows=rows)
+
+
+def _description(name: str, spec: YoloSpec) -> Description:
+    return Description(
+        id=name,
+        task=spec.task,
+        class_names=spec.class_names,
+        skeletons=spec.skeletons,
+        input_size=spec.input.size,
+        confidence=spec.confidence,
+        iou_threshold=spec.iou_threshold,
+        licence=spec.licence,
+        card=spec.card,
+    )
+
+
+def _session(artifact: Artifact, loading: Loading) -> Session:
+    return open_session(
+        artifact,
+        runtime=loading.runtime,
+        device=loading.device,
+        precision=loading.precision,
+        threads=loading.settings.threads,
+        streams=loading.settings.streams,
+        cache_dir=loading.settings.cache_dir / "compiled",
+    )
+
+
+FAMILY = Family("yolo", VARIANTS, load, recognises, reads=(".pt", ".onnx", ".xml"), export=export)

@@ -1,0 +1,216 @@
+"""What a user's card says of a YOLO model: of a bare file, or in place of what a file says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from openkeypoints.errors import InputError
+from openkeypoints.models.base import positive, share
+from openkeypoints.models.yolo.layouts import Known
+from openkeypoints.models.yolo.names import class_names_from, skeletons_for
+from openkeypoints.models.yolo.spec import InputSpec, YoloSpec
+from openkeypoints.results import Skeleton
+from openkeypoints.skeletons import load_skeleton
+
+CARD_KEYS = frozenset(
+    {
+        "class_names", "color", "confidence", "family", "fill", "input_size", "iou_threshold",
+        "keypoints", "layout", "licence", "resize", "skeleton",
+    }
+)  # fmt: skip
+"""What a card may say of a YOLO model (see docs/models/cards.md)."""
+_COLORS, _FITS, _LAYOUTS = ("rgb", "bgr"), ("letterbox", "stretch"), ("columns", "rows")
+_MAX_LEVEL = 255
+
+
+def check_card(card: Mapping[str, Any]) -> None:
+    """Raise InputError for keys and values that no YOLO model takes."""
+    if unknown := sorted(card.keys() - CARD_KEYS):
+        raise InputError(
+            f"card has {unknown[0]!r}, which a yolo model does not take; "
+            f"it takes {', '.join(sorted(CARD_KEYS))}."
+        )
+    choices = {"family": ("yolo",), "color": _COLORS, "resize": _FITS, "layout": _LAYOUTS}
+    for key, allowed in choices.items():
+        if card.get(key, allowed[0]) not in allowed:
+            raise InputError(f"card has {key} {card[key]!r}: give {' or '.join(allowed)}.")
+    fill = card.get("fill", 0)
+    if isinstance(fill, bool) or not isinstance(fill, int) or not 0 <= fill <= _MAX_LEVEL:
+        raise InputError(f"card has fill {fill!r}: give a grey level from 0 to {_MAX_LEVEL}.")
+
+
+def with_card(spec: YoloSpec, card: Mapping[str, Any]) -> YoloSpec:
+    """Return a model with what the caller's card changes: names, skeletons, thresholds, input.
+
+    Args:
+        spec: the model as its file says.
+        card: any of ``CARD_KEYS``; ``layout`` counts for bare files alone.
+
+    Raises:
+        InputError: the card has an unknown key, or a value that does not fit the model.
+        UnknownSkeletonError: it names a skeleton that is not in the package.
+    """
+    if not card:
+        return spec
+    check_card(card)
+    output = next(iter(spec.outputs.values()))
+    class_names = _class_names(card, spec.class_names, output.classes)
+    count = output.keypoints[0] if output.keypoints else 0
+    return replace(
+        spec,
+        class_names=class_names,
+        skeletons=_skeletons(card, spec.skeletons, class_names, count),
+        input=_input(card, spec.input),
+        confidence=share("confidence", card.get("confidence", spec.confidence)),
+        iou_threshold=share("iou_threshold", card.get("iou_threshold", spec.iou_threshold)),
+        licence=str(card.get("licence", spec.licence)),
+    )
+
+
+def known_from_card(card: Mapping[str, Any]) -> Known:
+    """Return what a card says of the output of a bare graph.
+
+    Raises:
+        InputError: a value is wrong.
+        UnknownSkeletonError: it names a skeleton that is not in the package.
+    """
+    check_card(card)
+    classes = None
+    if "class_names" in card:
+        classes = len(_class_names(card, (), None))
+    counts = [len(names) for names in _lists(card.get("keypoints"))]
+    if isinstance(card.get("keypoints"), int):
+        counts = [positive("card's keypoints", card["keypoints"])]
+    if "keypoints" not in card and isinstance(card.get("skeleton"), str):
+        counts = [len(load_skeleton(card["skeleton"]))]
+    return Known(classes, keypoints=max(counts, default=None), layout=card.get("layout"))
+
+
+def size_from_card(card: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the (width, height) that a card asks for, None where it does not.
+
+    Raises:
+        InputError: it is neither one number nor two.
+    """
+    size = card.get("input_size")
+    if size is None:
+        return None
+    sides = list(size) if isinstance(size, list | tuple) else [size, size]
+    if len(sides) != 2:
+        raise InputError(f"card has input_size {size!r}: give one number, or [width, height].")
+    width, height = (positive("card's input_size", side) for side in sides)
+    return width, height
+
+
+def _class_names(
+    card: Mapping[str, Any], present: tuple[str, ...], count: int | None
+) -> tuple[str, ...]:
+    if "class_names" not in card:
+        return present
+    try:
+        names = class_names_from(card["class_names"])
+    except (ValueError, TypeError) as error:
+        raise InputError(f"card has class_names {card['class_names']!r}: {error}.") from error
+    if count is not None and len(names) != count:
+        raise InputError(
+            f"card has {len(names)} class_names: give {count}, one for each class of the model."
+        )
+    return names
+
+
+def _input(card: Mapping[str, Any], spec: InputSpec) -> InputSpec:
+    size = size_from_card(card) or spec.size
+    if spec.static and size != spec.size:
+        raise InputError(
+            f"card has input_size {size}, but the graph takes {spec.size} and no other: leave it "
+            "out, or export the model with dynamic sizes."
+        )
+    return replace(
+        spec,
+        size=size,
+        fit=card.get("resize", spec.fit),
+        fill=card.get("fill", spec.fill),
+        bgr=card["color"] == "bgr" if "color" in card else spec.bgr,
+    )
+
+
+def _skeletons(
+    card: Mapping[str, Any],
+    present: Mapping[int, Skeleton],
+    class_names: Sequence[str],
+    count: int,
+) -> Mapping[int, Skeleton]:
+    asked = {"keypoints", "skeleton"} & card.keys()
+    if not asked:
+        return present
+    if not count:
+        raise InputError(f"card has {min(asked)}, but the model finds no keypoints: leave it out.")
+    listed = {} if isinstance(card.get("keypoints"), int) else card.get("keypoints", {})
+    names = _per_class(listed, class_names, "keypoints")
+    drawn = _per_class(card.get("skeleton", {}), class_names, "skeleton")
+    made: dict[int, Skeleton] = {}
+    for class_id in range(len(class_names)):
+        own = _names(names.get(class_id), present.get(class_id))
+        made[class_id] = _skeleton(drawn.get(class_id), own, class_names, class_id)
+        if len(made[class_id]) > count:
+            raise InputError(
+                f"card has {len(made[class_id])} keypoints for {class_names[class_id]!r}; "
+                f"the model has {count}."
+            )
+    return made
+
+
+def _names(listed: Any, present: Skeleton | None) -> tuple[str, ...]:
+    if listed is None:
+        return present.keypoints if present else ()
+    if not isinstance(listed, list | tuple) or not listed:
+        raise InputError(f"card has keypoints {listed!r}: give a list of names.")
+    return tuple(str(name) for name in listed)
+
+
+def _skeleton(
+    drawn: Any, names: tuple[str, ...], class_names: Sequence[str], class_id: int
+) -> Skeleton:
+    """Return the skeleton of a class: a packaged one by name, or names joined by edges."""
+    if isinstance(drawn, str):
+        return load_skeleton(drawn)
+    pairs = [_edge(pair, names) for pair in drawn or ()]
+    alone = {class_id: names}
+    return skeletons_for(class_names, len(names), alone, {class_id: pairs})[class_id]
+
+
+def _edge(pair: Any, names: tuple[str, ...]) -> tuple[int, int]:
+    """Return an edge given by indexes from 0, or by names."""
+    ends = [names.index(end) if end in names else end for end in _two(pair)]
+    if all(isinstance(end, int) and 0 <= end < len(names) for end in ends):
+        return ends[0], ends[1]
+    raise InputError(
+        f"card has the edge {pair!r} in skeleton: give pairs of keypoint names, or of their "
+        f"numbers from 0 to {len(names) - 1}."
+    )
+
+
+def _two(pair: Any) -> tuple[Any, ...]:
+    return tuple(pair) if isinstance(pair, list | tuple) and len(pair) == 2 else (None, None)
+
+
+def _per_class(value: Any, class_names: Sequence[str], key: str) -> dict[int, Any]:
+    """Return class id -> value for a value of all classes, or a mapping of class to value."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(range(len(class_names)), value)
+    found = {}
+    for name, own in value.items():
+        number = class_names.index(name) if name in class_names else name
+        if isinstance(number, bool) or number not in range(len(class_names)):
+            raise InputError(
+                f"card has {key} for the class {name!r}; the classes are {', '.join(class_names)}."
+            )
+        found[int(number)] = own
+    return found
+
+
+def _lists(keypoints: Any) -> list[Sequence[Any]]:
+    values = keypoints.values() if isinstance(keypoints, Mapping) else [keypoints]
+    return [value for value in values if isinstance(value, list | tuple)]

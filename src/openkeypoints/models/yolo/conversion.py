@@ -1,0 +1,123 @@
+"""Checkpoints as graphs in the cache: read and written once, then opened by their hash."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from openkeypoints.errors import WeightsError
+from openkeypoints.models.yolo.checkpoint import (
+    Checkpoint,
+    heads,
+    input_spec,
+    output_spec,
+    read_checkpoint,
+)
+from openkeypoints.models.yolo.graph import write_graph
+from openkeypoints.models.yolo.names import skeletons_for
+from openkeypoints.models.yolo.record import spec_from_json, spec_to_json
+from openkeypoints.models.yolo.spec import Head, YoloSpec
+from openkeypoints.results import Skeleton
+from openkeypoints.settings import Settings
+from openkeypoints.weights.okp import sha256_of
+
+WRITER = 1
+"""Counts up when the graph writer or the record changes: older files of the cache are passed by."""
+_log = logging.getLogger(__name__)
+
+
+class Conversion:
+    """A checkpoint whose graphs are written when they are first asked for.
+
+    Attributes:
+        sha256: of the checkpoint.
+        spec: the model apart from its graphs.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        """Read the checkpoint, or what an earlier call kept of it.
+
+        Args:
+            path: the checkpoint.
+            settings: has the cache folder.
+
+        Raises:
+            WeightsError: it is no checkpoint of a YOLO network that is run here.
+        """
+        self._path = path
+        self._checkpoint: Checkpoint | None = None
+        self.sha256 = sha256_of(path)
+        self._stem = settings.cache_dir / "graphs" / f"{self.sha256}-{WRITER}"
+        self.spec = self._kept_spec() or self._new_spec()
+
+    def graph(self, head: Head) -> Path | bytes:
+        """Return the graph of a head: a file of the cache, bytes where none can be written."""
+        file = self._stem.with_name(f"{self._stem.name}-{head}.onnx")
+        if file.is_file():
+            return file
+        data = write_graph(self._read(), head)
+        return file if _keep(file, data) else data
+
+    def export(self, head: Head, *, half: bool) -> bytes:
+        """Return the graph of a head for an export, with 16-bit weights where ``half`` says so."""
+        return write_graph(self._read(), head, half=half)
+
+    def _read(self) -> Checkpoint:
+        if self._checkpoint is None:
+            self._checkpoint = read_checkpoint(self._path)
+        return self._checkpoint
+
+    def _kept_spec(self) -> YoloSpec | None:
+        file = self._stem.with_suffix(".json")
+        try:
+            return spec_from_json(json.loads(file.read_text(encoding="utf-8")), file.name)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, WeightsError) as error:
+            _log.info("The cached record %s is written anew: %s", file, error)
+            return None
+
+    def _new_spec(self) -> YoloSpec:
+        spec = spec_of(self._read())
+        text = json.dumps(spec_to_json(spec), ensure_ascii=False)
+        _keep(self._stem.with_suffix(".json"), text.encode())
+        return spec
+
+
+def spec_of(checkpoint: Checkpoint) -> YoloSpec:
+    """Return what a checkpoint says of its model."""
+    shape = checkpoint.keypoint_shape
+    skeletons: dict[int, Skeleton] = {}
+    if shape is not None:
+        skeletons = skeletons_for(checkpoint.class_names, shape[0], checkpoint.keypoint_names)
+    if checkpoint.sigmas is not None:
+        skeletons = {
+            i: replace(s, sigmas=checkpoint.sigmas[: len(s)]) for i, s in skeletons.items()
+        }
+    return YoloSpec(
+        task=checkpoint.task,
+        class_names=checkpoint.class_names,
+        skeletons=skeletons,
+        input=input_spec(checkpoint),
+        outputs={head: output_spec(checkpoint, head) for head in heads(checkpoint)},
+        licence=checkpoint.licence,
+        card=checkpoint.facts,
+    )
+
+
+def _keep(file: Path, data: bytes) -> bool:
+    """Write a file of the cache as a whole; False where the cache cannot be written."""
+    # Two processes may do so at once: each writes its own file, and both have the same content.
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(data)
+        new.replace(file)
+    except OSError as error:
+        _log.info("The cache keeps no %s: %s", file.name, error)
+        new.unlink(missing_ok=True)
+        return False
+    return True

@@ -1,0 +1,34 @@
+"""A model is opened with the streams and threads that the settings say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import openkeypoints as okp
+from openkeypoints.models import pico, yolo
+from openkeypoints.runtimes import open_session
+from openkeypoints.settings import Settings
+from tests.tiny_yolo import tiny_yolo
+
+
+@pytest.mark.parametrize("family", [pico, yolo], ids=["pico", "yolo"])
+def test_every_session_has_the_streams_of_the_settings(
+    family: Any, tiny_okp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def watched(*artifact: Any, **options: Any) -> Any:
+        asked.append((options["streams"], options["threads"]))
+        return open_session(*artifact, **options)
+
+    monkeypatch.setattr(family, "open_session", watched)
+    path = tiny_okp
+    if family is yolo:
+        path = tmp_path / "tiny.pt"
+        tiny_yolo(path)
+    settings = Settings(cache_dir=tmp_path, streams=2, threads=4)
+    okp.get_model(path, settings=settings).close()
+    assert set(asked) == {(2, 4)}
