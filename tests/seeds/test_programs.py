@@ -18,7 +18,9 @@ from tests.seeds.extract import Program, programs
 FILE = tomllib.loads(Path(__file__).with_name("programs.toml").read_text(encoding="utf-8"))
 TABLE: list[dict[str, Any]] = FILE["program"]
 NEEDS = {"ready": set(), "pending": {"issue"}, "wrong": {"reason"}, "no program": {"reason"}}
-FIELDS = {"id", "seed", "digest", "status", "issue", "reason", "edits", "setup", "after"}
+FIELDS = {
+    *("id", "seed", "digest", "status", "issue", "reason", "edits", "setup", "after", "weights"),
+}
 
 
 def printed(shared: Path) -> dict[tuple[str, str], Program]:
@@ -84,15 +86,38 @@ def test_the_edits_of_a_row_apply_and_leave_a_program(row, shared):
 def test_a_ready_program_runs(row, shared, tmp_path):
     program = printed(shared)[row["seed"], row["digest"]]
     shutil.copy(PACKAGE / "samples" / "people.jpg", tmp_path)
+    put_weights(row.get("weights", {}), shared, tmp_path)
     text = edited(row, program)
     command = [sys.executable, "-c", text] if program.kind == "python" else ["bash", "-ec", text]
+    done = run(command, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def put_weights(weights: dict[str, str], shared: Path, folder: Path) -> None:
+    """Put a checkpoint behind each id, as a user does, or under each file name."""
+    for name, oracle in weights.items():
+        checkpoint = shared / "oracles" / oracle / "model.pt"
+        if name.endswith(".pt"):
+            shutil.copy(checkpoint, folder / name)
+        else:
+            done = run(
+                [sys.executable, "-m", "openkeypoints.cli", "models", "add", name, str(checkpoint)],
+                folder,
+            )
+            assert done.returncode == 0, done.stderr
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     here = str(Path(sys.executable).parent)
-    done = subprocess.run(
+    return subprocess.run(
         command,
-        cwd=tmp_path,
-        env={**os.environ, "PATH": os.pathsep.join((here, os.environ["PATH"]))},
+        cwd=folder,
+        env={
+            **os.environ,
+            "PATH": os.pathsep.join((here, os.environ["PATH"])),
+            "OKP_CACHE_DIR": str(folder / "cache"),
+        },
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from starlette.requests import Request
 
 import openkeypoints as okp
-from openkeypoints import errors
+from openkeypoints import errors, weights
 from openkeypoints.cli.outputs import OutputFolder
+from openkeypoints.engine import Call, Engine
 from openkeypoints.images import read_image
 from openkeypoints.runtimes import Artifact, open_session
+from openkeypoints.server.app import make_app
+from openkeypoints.server.auth import authorise
+from openkeypoints.server.config import ServerConfig
+from openkeypoints.server.keys import KeyRecord, Usage
+from openkeypoints.server.limits import parse_json
 from openkeypoints.settings import Settings
 from openkeypoints.skeletons import load_skeleton
 from openkeypoints.urls import Guard, fetch
+from openkeypoints.weights import WeightRef
 from openkeypoints.weights.okp import open_okp
+from openkeypoints.weights.safe import read_pickle
+from tests.pickled import name, program, write_archive
+from tests.servers import FileServer, serving
+from tests.tiny_yolo import tiny_yolo
 
 SETTINGS = Settings(cache_dir=Path("unused"))
 
@@ -48,7 +64,60 @@ def over_a_strangers_file(folder: Path) -> None:
     OutputFolder(folder, inputs=[], overwrite=False).claim("a.json", [])
 
 
+def fetch_weights(folder: Path, *, sha256: str | None = None, **changes: Any) -> None:
+    settings = Settings(cache_dir=Path("unused"), **changes)
+    if sha256 is not None:
+        settings = Settings(cache_dir=folder)
+        _file(folder / "weights" / "m" / "n.pt", b"another")
+    weights.fetch("m", (WeightRef("release", "v1", "n.pt", sha256),), settings, licence="MIT")
+
+
+def without_a_tensor(folder: Path) -> Path:
+    """Write a checkpoint whose names are not those that its YAML asks for."""
+    tiny_yolo(folder / "whole.pt")
+    with zipfile.ZipFile(folder / "whole.pt") as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(folder / "broken.pt", "w", zipfile.ZIP_STORED) as archive:
+        for member, data in members.items():
+            archive.writestr(member, data.replace(b"running_mean", b"running_meam"))
+    return folder / "broken.pt"
+
+
+def ask_an_engine(*, draining: bool = False) -> None:
+    def no_room(_: str) -> Any:
+        raise OSError("No space left on device")
+
+    engine = Engine(no_room)
+    engine.draining = draining
+    asyncio.run(engine.infer(Call("m", (b"",))))
+
+
+def fetch_with_a_wrong_key(folder: Path) -> None:
+    with serving(FileServer()) as source:
+        source.statuses["/models/v1/external/weights"] = [401]
+        source.statuses["/ort/a/1"] = [401]
+        settings = Settings(cache_dir=folder, api_key="wrong", roboflow_url=source.url)
+        weights.fetch("a/1", (WeightRef("roboflow", "a/1"),), settings, licence="MIT")
+
+
+def a_server(**options: Any) -> FastAPI:
+    return make_app(ServerConfig(**options), settings=SETTINGS)
+
+
+def ask_a_server(**options: Any) -> None:
+    scope = {"type": "http", "app": a_server(**options), "headers": []}
+    asyncio.run(authorise(Request(scope), "metrics"))
+
+
+def ask_too_often() -> None:
+    usage = Usage(clock=lambda: 0.0)
+    record = KeyRecord("one", "0" * 64, frozenset({"infer"}), rate=1.0)
+    usage.take(record)
+    usage.take(record)
+
+
 def _file(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
 
@@ -64,15 +133,29 @@ RAISERS: dict[type[errors.OpenKeypointsError], Callable[[Path], object]] = {
     errors.NotFoundError: lambda folder: read_image(folder / "none.jpg", settings=SETTINGS),
     errors.UnknownModelError: lambda _: okp.get_model("persom"),
     errors.UnknownSkeletonError: lambda _: load_skeleton("coco71"),
+    errors.OfflineError: lambda folder: fetch_weights(folder, offline=True),
+    errors.HashMismatchError: lambda folder: fetch_weights(folder, sha256="0" * 64),
+    errors.LicenceError: lambda folder: fetch_weights(folder, allowed_licences=("BSD-3-Clause",)),
     errors.WeightsError: lambda folder: open_okp(_file(folder / "a.okp", b"nothing")),
+    errors.UnsafeCheckpointError: lambda folder: read_pickle(
+        write_archive(folder / "a.pt", program(name("os", "system")))
+    ),
+    errors.CheckpointKeyError: lambda folder: okp.get_model(without_a_tensor(folder)),
     errors.MissingExtraError: lambda _: without_supervision(),
     errors.RuntimeUnavailableError: lambda _: open_session(Artifact(b"", "x"), runtime="torch"),
+    errors.InferenceError: lambda _: ask_an_engine(),
+    errors.OverloadedError: lambda _: ask_an_engine(draining=True),
     errors.DownloadError: lambda _: fetch(
         "http://127.0.0.1:9/x", guard=Guard.own(), settings=SETTINGS
     ),
     errors.ForbiddenAddressError: lambda _: fetch(
         "https://127.0.0.1/x", guard=Guard.others(), settings=SETTINGS
     ),
+    errors.RefusedError: fetch_with_a_wrong_key,
+    errors.PayloadTooLargeError: lambda _: parse_json(b"[" * 200_000, a_server().state.context),
+    errors.UnauthorizedError: lambda _: ask_a_server(api_key="0123456789abcdef"),
+    errors.PermissionDeniedError: lambda _: ask_a_server(host="0.0.0.0", allow_anonymous=True),
+    errors.RateLimitError: lambda _: ask_too_often(),
 }
 
 

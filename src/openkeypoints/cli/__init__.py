@@ -18,6 +18,7 @@ __all__ = ["cli", "main"]
 COMMANDS = {
     "predict": "Find keypoints in pictures.",
     "models": "List the models, or show one of them.",
+    "export": "Write a model as ONNX or OpenVINO, and compare its answers.",
     "train": "Train a model on your own keypoints.",
     "evaluate": "Measure how good a model is on labelled pictures.",
     "bench": "Measure how fast a model is on this machine.",

@@ -37,7 +37,7 @@ This page is written by `python -m tests.unit.cli.reference`.
 def reference() -> str:
     """Return the page: an introduction, and the help of every command."""
     pages = [[], *([name] for name in COMMANDS)]
-    pages[3:3] = [["models", "list"], ["models", "info"]]
+    pages[3:3] = [["models", name] for name in ("list", "info", "pull", "add", "remove")]
     parts = [INTRODUCTION]
     for page in pages:
         text = CliRunner().invoke(cli, [*page, "--help"], prog_name="okp", terminal_width=90).stdout
