@@ -4,7 +4,7 @@ PYTHON ?= python3
 # The same pin as the first line of constraints.txt. It goes in before anything that needs torch,
 # because any other torch brings gigabytes that nobody here uses.
 TORCH := torch==2.13.0
-EXTRAS := onnx,torch,train,viz
+EXTRAS := onnx,torch,train,viz,server
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 ifeq ($(OS),Windows_NT)
@@ -82,4 +82,4 @@ bench soak: .venv/.ready
 	[subprocess.run([sys.executable, str(s)], check=True) for s in scripts]"
 
 clean:
-	$(PYTHON) -c "import shutil; [shutil.rmtree(d, ignore_errors=True) for d in ('.venv', '.venv-demo', 'demo')]"
+	$(PYTHON) -c "import shutil; [shutil.rmtree(d, ignore_errors=True) for d in ('.venv', '.venv-demo', '.venv-bench', 'demo')]"
