@@ -1,0 +1,213 @@
+"""The engine: calls in, answers out, whatever the load."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from openkeypoints.engine.admission import MIN_RETRY_S, ByteBudget, Claim
+from openkeypoints.engine.calls import Answer, Call, Loaded, Stats
+from openkeypoints.engine.decoding import Decoded, Decoder, memory_of
+from openkeypoints.engine.limits import Limits
+from openkeypoints.engine.pool import Pool
+from openkeypoints.errors import InputError, OpenKeypointsError, OverloadedError
+from openkeypoints.models.base import Model
+
+_DRAINING = "The server is shutting down and takes no more calls: try again, or another server."
+_CLOSE_S = 5.0
+
+
+class Engine:
+    """Answers calls on many models. All of it belongs to one event loop; work runs in threads.
+
+    A call is admitted or refused at once, by what waits already and by how long runs take; its
+    pictures are decoded in a pool; then they take turns in the threads of their model. The loop
+    itself neither decodes nor infers.
+    """
+
+    def __init__(
+        self,
+        open_model: Callable[[str], Model],
+        limits: Limits | None = None,
+        *,
+        predict_bytes: Callable[[str], int] = lambda _: 0,
+    ) -> None:
+        """Make an engine without models.
+
+        Args:
+            open_model: opens a model by its id, with ``Settings(streams=limits.streams,
+                threads=limits.streams)`` on a CPU; called in threads, once for all who wait.
+            limits: default: those of this machine.
+            predict_bytes: memory that a model will take, for example 4 times its file; 0 where
+                unknown. Models that were loaded once are known.
+        """
+        self.limits = limits or Limits()
+        self.draining = False
+        self._pool = Pool(open_model, self.limits, predict_bytes=predict_bytes)
+        self._decoder = Decoder(self.limits)
+        self._budget = ByteBudget(self.limits.inflight_bytes)
+        self._active = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._counts: Counter[str] = Counter()
+        self._rejected: Counter[str] = Counter()
+
+    async def infer(self, call: Call) -> Answer:
+        """Answer a call; a model that is not there yet is loaded first.
+
+        Cancelling drops the work that has not begun.
+
+        Raises:
+            OverloadedError: there is no room or no time for it now.
+            InferenceError: the model broke down.
+            OpenKeypointsError: what loading the model, reading the pictures or the model raise.
+        """
+        arrived = time.monotonic()
+        self._counts["calls"] += 1
+        self._active += 1
+        self._idle.clear()
+        try:
+            answer = await self._answer(call, arrived)
+        except OverloadedError as error:
+            self._rejected[error.reason] += 1
+            raise
+        except OpenKeypointsError:
+            self._counts["failed"] += 1
+            raise
+        except asyncio.CancelledError:
+            self._counts["cancelled"] += 1
+            raise
+        else:
+            self._counts["answered"] += 1
+            return answer
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()
+
+    async def load(self, model_id: str, deadline_s: float | None = None) -> Loaded:
+        """Make a model ready, together with all who ask for it, and return it.
+
+        Args:
+            model_id: as ``open_model`` takes it.
+            deadline_s: how long to wait; None = as long as it takes. It goes on loading then.
+
+        Raises:
+            OverloadedError: too much is being loaded, it does not fit, or the deadline has come.
+            OpenKeypointsError: its loading failed, now or a moment ago.
+        """
+        self._refuse_while_draining()
+        deadline = None if deadline_s is None else time.monotonic() + deadline_s
+        with self._pool.hold(model_id) as entry:
+            await self._pool.ready(entry, deadline)
+            loaded = entry.loaded()
+        if loaded is None:
+            message = f"The model {model_id!r} has just been unloaded: try again."
+            raise OverloadedError(message, MIN_RETRY_S, "memory")
+        return loaded
+
+    def loaded(self) -> Mapping[str, Loaded]:
+        """Return the models that are ready by id, least recently used first."""
+        return self._pool.loaded()
+
+    async def unload(self, model_id: str) -> None:
+        """Take a model out when its calls have finished; an unknown one is none."""
+        await self._pool.unload(model_id)
+
+    async def clear(self) -> None:
+        """Take all models out, the pinned ones too."""
+        await self._pool.clear()
+
+    def start_draining(self) -> None:
+        """Refuse new calls from now on; those that were accepted finish."""
+        self.draining = True
+
+    async def drain(self, timeout_s: float) -> None:
+        """Refuse new calls, let the others finish, and close all models; the end of the engine.
+
+        Args:
+            timeout_s: after so long the calls that have not finished are refused too.
+        """
+        self.start_draining()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            self._pool.refuse_all(_DRAINING, "draining")
+        try:
+            async with asyncio.timeout(_CLOSE_S):  # a model that hangs does not hold us up
+                await self._idle.wait()
+                await self._pool.clear()
+        except TimeoutError:
+            pass
+        self._decoder.close()
+
+    def stats(self) -> Stats:
+        """Return how the engine stands, and what it has done so far."""
+        return Stats(
+            models=self._pool.stats(),
+            draining=self.draining,
+            active=self._active,
+            inflight_bytes=self._budget.used,
+            model_bytes=self._pool.bytes,
+            stuck=self._pool.stuck,
+            calls=self._counts["calls"],
+            answered=self._counts["answered"],
+            failed=self._counts["failed"],
+            cancelled=self._counts["cancelled"],
+            rejected=dict(self._rejected),
+            loads=self._pool.counts["loads"],
+            load_failures=self._pool.counts["load_failures"],
+            evictions=self._pool.counts["evictions"],
+        )
+
+    async def _answer(self, call: Call, arrived: float) -> Answer:
+        self._refuse_while_draining()
+        self._check(call)
+        allowed = self.limits.deadline_s
+        deadline = arrived + min(allowed if call.deadline_s is None else call.deadline_s, allowed)
+        with self._budget.claim() as claim:
+            claim.add(memory_of(call))
+            with self._pool.hold(call.model_id) as entry:
+                cold_start = not entry.ready.done()
+                executor = await self._pool.ready(entry, deadline)
+                with executor.admit(len(call.images), deadline) as ticket:
+                    began = time.monotonic()
+                    decoded = await self._decode(call, claim, deadline)
+                    decoding_s = time.monotonic() - began
+                    images = [image for image, _ in decoded]
+                    found, last_turn = await executor.run(call, images, deadline, ticket)
+        predictions = [
+            replace(prediction, timings={**prediction.timings, "decode": decode_ms})
+            for prediction, (_, decode_ms) in zip(found, decoded, strict=True)
+        ]
+        waited_ms = max(0.0, last_turn - arrived - decoding_s) * 1e3
+        return Answer(predictions, images, cold_start, waited_ms)
+
+    async def _decode(self, call: Call, claim: Claim, deadline: float) -> list[Decoded]:
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await self._decoder.decode(call, claim)
+        except TimeoutError:
+            message = "The pictures of this call were not decoded before its deadline: try again."
+            raise OverloadedError(message, MIN_RETRY_S, "deadline") from None
+
+    def _check(self, call: Call) -> None:
+        count = len(call.images)
+        if not 1 <= count <= self.limits.max_images:
+            raise InputError(
+                f"The call has {count} images: give 1 to {self.limits.max_images} of them."
+            )
+        boxes = call.options.boxes
+        if boxes is not None and len(boxes) != count:
+            raise InputError(
+                f"options.boxes has {len(boxes)} arrays for {count} pictures: give one (N, 4) "
+                "array per picture."
+            )
+
+    def _refuse_while_draining(self) -> None:
+        if self.draining:
+            raise OverloadedError(_DRAINING, MIN_RETRY_S, "draining")

@@ -1,0 +1,99 @@
+"""One call on its way through an executor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+from openkeypoints.engine.calls import Call
+from openkeypoints.engine.decoding import numbered
+from openkeypoints.errors import OpenKeypointsError
+from openkeypoints.models.base import InferOptions
+from openkeypoints.results import Image, Prediction
+
+Outcome = Prediction | OpenKeypointsError
+
+
+class Job:
+    """The decoded images of one call, whose turns come one by one.
+
+    ``begun`` and ``dropped`` belong to the executor's lock, the rest to the event loop.
+
+    Attributes:
+        call: what was asked.
+        images: RGB arrays.
+        deadline: on the monotonic clock.
+        done: the predictions, when all are there.
+        begun: how many images have had their turn.
+        submitted: when it joined the queue.
+        last_turn: when the last of them had.
+        dropped: nobody waits for it any more.
+    """
+
+    def __init__(self, call: Call, images: list[Image], deadline: float) -> None:
+        self.call, self.images, self.deadline = call, images, deadline
+        self.done: asyncio.Future[list[Prediction]] = asyncio.get_running_loop().create_future()
+        self.begun = 0
+        self.submitted = self.last_turn = 0.0
+        self.dropped = False
+        self._found: dict[int, Prediction] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many images have not had their turn."""
+        return len(self.images) - self.begun
+
+    def settle(self, index: int, outcome: Outcome) -> None:
+        """Take what came of one image; the first error is the error of the call."""
+        if self.done.done():
+            return
+        if isinstance(outcome, OpenKeypointsError):
+            self.done.set_exception(numbered(outcome, index, len(self.images)))
+            return
+        self._found[index] = outcome
+        if len(self._found) == len(self.images):
+            self.done.set_result([self._found[i] for i in range(len(self.images))])
+
+    def refuse(self, error: OpenKeypointsError) -> None:
+        """Fail the call as a whole, unless it is done."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def abandon(self) -> None:
+        """Forget the outcome: nobody waits."""
+        # An error that nobody asks for would be logged as one that was overlooked.
+        if not self.done.cancel() and not self.done.cancelled():
+            self.done.exception()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """One image of a job, whose turn has come."""
+
+    job: Job
+    index: int
+
+    @property
+    def image(self) -> Image:
+        """The picture."""
+        return self.job.images[self.index]
+
+    @property
+    def options(self) -> InferOptions:
+        """The call's options, with the boxes of this image alone."""
+        options = self.job.call.options
+        if options.boxes is None:
+            return options
+        return replace(options, boxes=(options.boxes[self.index],))
+
+    @property
+    def key(self) -> Hashable:
+        """What images that run together have in common; None runs alone."""
+        call = self.job.call
+        if call.options.boxes is not None:
+            return None
+        return (
+            *(call.confidence, call.iou_threshold, call.keypoint_confidence, call.max_detections),
+            *(call.class_filter, call.options, self.image.shape),
+        )
