@@ -87,8 +87,10 @@ class StandIns:
             WeightsError: the storage is missing or damaged.
         """
         match persistent_id:
-            case ("storage", Name() as kind, str() as key, str(), int() as count) if (
+            # An array may stand anywhere, and compares to no text: types are asked first.
+            case (str() as word, Name() as kind, str() as key, str(), int() as count) if (
                 type(persistent_id) is tuple
+                and word == "storage"
                 and kind.path.removeprefix("torch.") in STORAGES
                 and re.fullmatch(r"[0-9]{1,9}", key)
             ):
@@ -155,11 +157,12 @@ class StandIns:
 
     def _encode(self, args: tuple[Any, ...]) -> bytes:
         """Return the bytes that protocol 2 writes as text."""
-        if len(args) != 2 or type(args[0]) is not str or args[1] != "latin1":
+        texts = [arg for arg in args if isinstance(arg, str)]
+        if len(args) != 2 or len(texts) != 2 or texts[1] != "latin1":
             raise _misused("_codecs.encode")
-        self._budget.spend(len(args[0]) // CHARACTERS)
+        self._budget.spend(len(texts[0]) // CHARACTERS)
         try:
-            return args[0].encode("latin1")
+            return texts[0].encode("latin1")
         except UnicodeEncodeError as error:
             raise _misused("_codecs.encode") from error
 
@@ -239,7 +242,8 @@ def _dtype(args: tuple[Any, ...]) -> Pending:
     dtype = np.dtype(args[0])
 
     def complete(state: Any) -> np.dtype[Any]:
-        if type(state) is not tuple or len(state) < 2 or state[1] not in ("<", "|", "="):
+        plain = type(state) is tuple and len(state) > 1 and type(state[1]) is str
+        if not plain or state[1] not in ("<", "|", "="):
             raise _misused("numpy.dtype")
         return dtype
 

@@ -55,9 +55,9 @@ def test_a_missing_model_file_is_not_found(tmp_path):
 
 
 def test_a_file_of_a_kind_that_is_not_read_names_the_kinds_that_are(tmp_path):
-    (tmp_path / "net.pt").write_bytes(b"x")
-    with pytest.raises(WeightsError, match=r"net\.pt is no model file .* \.okp"):
-        get_model(tmp_path / "net.pt")
+    (tmp_path / "net.tflite").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"net\.tflite is no model file .* \.okp"):
+        get_model(tmp_path / "net.tflite")
 
 
 def write_zip(path, members, compression=zipfile.ZIP_STORED):

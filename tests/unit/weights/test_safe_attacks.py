@@ -341,6 +341,7 @@ def test_keys_whose_hashes_a_file_can_choose_are_refused(path, key):
 
 
 STORAGE_ID = (text("storage"), name("torch", "FloatStorage"), text("0"), text("cpu"), b"K\x04")
+ARRAY = b"(" + b"".join(STORAGE_ID) + b"tQ"
 
 
 @pytest.mark.parametrize(
@@ -355,11 +356,23 @@ STORAGE_ID = (text("storage"), name("torch", "FloatStorage"), text("0"), text("c
         b"(" + b"".join([*STORAGE_ID[:2], text("../0"), *STORAGE_ID[3:]]) + b"t",
         b"(" + b"".join([*STORAGE_ID[:4], text("4")]) + b"t",
         b"](" + b"".join(STORAGE_ID) + b"e",
+        b"(" + ARRAY + b"".join(STORAGE_ID[1:]) + b"t",
     ],
 )
 def test_references_to_anything_but_storages_are_refused(path, data):
     said = refuse_unsafe(path, program(data, b"Q"), {"0": bytes(16)})
     assert "no storage of PyTorch" in said
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        name("_codecs", "encode") + text("a") + ARRAY + b"\x86R",
+        name("numpy", "dtype") + text("f4") + b"\x89\x88\x87R" + b"(K\x03" + ARRAY + b"tb",
+    ],
+)
+def test_arrays_in_place_of_words_are_refused(path, data):
+    refuse_unsafe(path, program(data), {"0": bytes(16)})
 
 
 # ---- tensors

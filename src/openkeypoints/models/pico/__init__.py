@@ -27,17 +27,17 @@ CARD_KEYS = frozenset({"class_names", "confidence", "iou_threshold", "licence"})
 """What a caller's card may change of a pico model."""
 
 
-def load(path: Path, view_id: str | None, loading: Loading) -> Model:
+def load(path: Path, model_id: str | None, loading: Loading) -> Model:
     """Open a ``.okp`` file of this family as a model.
 
     Args:
         path: the file.
-        view_id: which of its views; None takes the first.
+        model_id: which of its views; an id that its user gave it, and None, take the first.
         loading: runtime, device, precision, card, detector and keypoints that the caller chose.
     """
     file = open_okp(path)
     spec = with_card(spec_from_okp(file), loading)
-    name, view = spec.view(view_id)
+    _, view = spec.view(model_id if model_id in spec.views else None)
     view = _with_class_names(view, loading)
     if loading.keypoints is not None:
         view = part_of_view(view, loading.keypoints)
@@ -48,7 +48,7 @@ def load(path: Path, view_id: str | None, loading: Loading) -> Model:
         finder = PicoFinder(_session(file, spec, "detector", loading), spec.detector_size)
     reader = PicoReader(_session(file, spec, "pose", loading), spec)
     description = Description(
-        id=name if view_id else str(path),
+        id=model_id or str(path),
         task="keypoint-detection",
         class_names=view.class_names,
         skeletons=view.skeletons,
