@@ -45,7 +45,8 @@ def load(path: Path, model_id: str | None, loading: Loading) -> Model:
     if loading.detector is not None:
         finder = ModelFinder(loading.detector, owned=loading.owns_detector)
     else:
-        finder = PicoFinder(_session(file, spec, "detector", loading), spec.detector_size)
+        session = _session(file, spec, "detector", loading)
+        finder = PicoFinder(session, spec.detector_size, size_exponent=spec.size_exponent)
     reader = PicoReader(_session(file, spec, "pose", loading), spec)
     description = Description(
         id=model_id or str(path),

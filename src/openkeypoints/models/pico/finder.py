@@ -11,7 +11,7 @@ from openkeypoints.errors import InputError
 from openkeypoints.geometry import Letterbox, letterbox, nms
 from openkeypoints.images import warp
 from openkeypoints.models.base import Request
-from openkeypoints.models.pico.process import decode_centers
+from openkeypoints.models.pico.process import decode_centers, weighed_by_size
 from openkeypoints.models.topdown import Found, inside
 from openkeypoints.results import Image
 from openkeypoints.runtimes import Session
@@ -26,8 +26,17 @@ class PicoFinder:
 
     honours = frozenset({"class_agnostic", "input_size", "letterbox", "max_candidates"})
 
-    def __init__(self, session: Session, input_size: tuple[int, int]) -> None:
-        self._session = session
+    def __init__(
+        self, session: Session, input_size: tuple[int, int], *, size_exponent: float = 0.0
+    ) -> None:
+        """Take the network over.
+
+        Args:
+            session: of the detector.
+            input_size: (width, height) of its input.
+            size_exponent: how much the size of a box counts; see ``weighed_by_size``.
+        """
+        self._session, self._size_exponent = session, size_exponent
         self.input_size = input_size
 
     def find(self, images: Sequence[Image], request: Request) -> tuple[list[Found], float]:
@@ -46,6 +55,12 @@ class PicoFinder:
                 class_ids=request.class_ids,
                 max_candidates=request.options.max_candidates or MAX_CANDIDATES,
             )
+            if self._size_exponent:
+                width, height = box.resized_size
+                picture = np.array([box.left, box.top, box.left + width, box.top + height], "f4")
+                candidates = weighed_by_size(
+                    candidates, picture, self._size_exponent, request.confidence
+                )
             keep = nms(
                 candidates.boxes,
                 candidates.scores,

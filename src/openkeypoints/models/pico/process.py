@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from openkeypoints.geometry import area, intersection_matrix
+
 Floats = NDArray[np.float32]
 
 STRIDE = 8
@@ -123,3 +125,24 @@ def decode_centers(
     x, y = (cols + 0.5) * STRIDE, (rows + 0.5) * STRIDE
     boxes = np.stack([x - left, y - top, x + right, y + bottom], -1)
     return Candidates(boxes.astype(np.float32), scores[order].astype(np.float32), wanted[maps])
+
+
+def weighed_by_size(
+    candidates: Candidates, picture: Floats, exponent: float, threshold: float
+) -> Candidates:
+    """Return candidates whose scores count their size, those above a threshold, best first.
+
+    A score is multiplied by the part of the picture that the box covers, to the power of
+    ``exponent``: of two instances that look as sure the larger one is more often the right one.
+
+    Args:
+        candidates: in input pixels.
+        picture: (4,) the box of the picture in the input, without padding.
+        exponent: 0 leaves the scores as they are.
+        threshold: lowest new score, 0..1.
+    """
+    covered = intersection_matrix(candidates.boxes, picture[None])[:, 0] / area(picture)
+    scores = (candidates.scores * covered**exponent).astype(np.float32)
+    order = np.argsort(-scores, kind="stable")
+    rows = order[scores[order] >= threshold]
+    return Candidates(candidates.boxes[rows], scores[rows], candidates.class_ids[rows])

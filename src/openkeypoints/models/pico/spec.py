@@ -32,6 +32,7 @@ class PicoSpec:
         networks: ``pose`` and ``detector`` -> arguments of their classes.
         licence: of the weights.
         card: facts about origin, training and accuracy.
+        size_exponent: how much the size of a box counts in its score; 0 = nothing.
     """
 
     views: Mapping[str, View]
@@ -45,6 +46,7 @@ class PicoSpec:
     networks: Mapping[str, Mapping[str, Any]]
     licence: str
     card: Mapping[str, Any]
+    size_exponent: float = 0.0
 
     def view(self, name: str | None) -> tuple[str, View]:
         """Return a view by its id, the first one for None.
@@ -83,6 +85,7 @@ def spec_from_okp(file: OkpFile) -> PicoSpec:
                 networks={part: dict(model[part]["network"]) for part in ("pose", "detector")},
                 licence=str(model["licence"]),
                 card=dict(model.get("card", {})),
+                size_exponent=float(model["detector"].get("size_exponent", 0.0)),
             )
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -101,6 +104,8 @@ def _checked(spec: PicoSpec) -> PicoSpec:
     knots = spec.calibration
     if knots.ndim != 2 or len(knots) != 2 or not knots.size or (np.diff(knots) < 0).any():
         raise ValueError("calibration is no pair of rising rows")
+    if not 0 <= spec.size_exponent <= 1:
+        raise ValueError(f"size_exponent is {spec.size_exponent}")
     if not 0 < spec.fill <= 1:
         raise ValueError(f"fill is {spec.fill}")
     classes = spec.networks["detector"]["classes"]
@@ -119,6 +124,7 @@ def spec_to_json(spec: PicoSpec) -> dict[str, Any]:
         "views": [{"id": name, "classes": _classes(view)} for name, view in spec.views.items()],
         "detector": {
             "input_size": list(spec.detector_size),
+            "size_exponent": spec.size_exponent,
             "network": dict(spec.networks["detector"]),
         },
         "pose": {

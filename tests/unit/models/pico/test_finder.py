@@ -51,6 +51,18 @@ def find(size, point, *, options=None, confidence=0.3, class_ids=None, blue=()):
     return found, session.sizes[0]
 
 
+def test_the_size_of_a_box_counts_where_the_model_says_so():
+    plain = PicoFinder(DotSession(), (256, 256))
+    weighed = PicoFinder(DotSession(), (256, 256), size_exponent=0.25)
+    request = Request(0.1, 0.6)
+    picture = dots((640, 480), [(320, 240)], radius=13)
+    (first,), _ = plain.find([picture], request)
+    (second,), _ = weighed.find([picture], request)
+    covered = np.prod(first.boxes[0, 2:] - first.boxes[0, :2]) / (640 * 480)
+    assert np.array_equal(first.boxes, second.boxes)
+    assert second.scores[0] == pytest.approx(first.scores[0] * covered**0.25, rel=0.02)
+
+
 @pytest.mark.parametrize("size", [(640, 480), (300, 700), (256, 256), (100, 60)])
 @pytest.mark.parametrize("shape", ["rect", "square"])
 def test_boxes_return_to_pixels_of_the_picture(size, shape):

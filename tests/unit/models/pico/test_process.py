@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from openkeypoints.models.pico.process import STRIDE, decode_centers, decode_maps
+from openkeypoints.models.pico.process import (
+    STRIDE,
+    Candidates,
+    decode_centers,
+    decode_maps,
+    weighed_by_size,
+)
 
 GRID = np.mgrid[:24, :24] * STRIDE + STRIDE / 2
 
@@ -123,3 +129,28 @@ def test_thresholds_at_the_ends_of_their_range_mean_all_and_nothing(threshold, c
     centers[0, 2, 2] = 0
     found = decode_centers(centers, distances, threshold=threshold)
     assert len(found.boxes) == (count if threshold else 48 - 8)
+
+
+def candidates_of_two_sizes():
+    boxes = np.array([[10, 10, 20, 20], [30, 0, 130, 100]], np.float32)
+    return Candidates(boxes, np.array([0.9, 0.6], np.float32), np.array([0, 1]))
+
+
+PICTURE = np.array([30, 0, 130, 100], np.float32)
+
+
+def test_of_two_instances_the_larger_may_come_first():
+    found = weighed_by_size(candidates_of_two_sizes(), PICTURE, 0.5, 0.0)
+    assert found.class_ids.tolist() == [1, 0]
+    # The first box lies in the padding, the second one fills the picture.
+    assert found.scores.tolist() == pytest.approx([0.6, 0.0])
+
+
+def test_without_an_exponent_the_scores_stay():
+    found = weighed_by_size(candidates_of_two_sizes(), PICTURE, 0.0, 0.0)
+    assert found.scores.tolist() == pytest.approx([0.9, 0.6])
+
+
+def test_the_threshold_counts_for_the_weighed_score():
+    found = weighed_by_size(candidates_of_two_sizes(), PICTURE, 0.5, 0.3)
+    assert found.boxes.tolist() == [PICTURE.tolist()]

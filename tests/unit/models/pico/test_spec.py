@@ -33,6 +33,13 @@ def test_what_is_written_is_read_back(good, tmp_path):
     assert spec_to_json(again) == spec_to_json(spec)
 
 
+def test_a_file_that_says_nothing_of_sizes_does_not_count_them(good):
+    def drop(model):
+        model["detector"].pop("size_exponent")
+
+    assert spec_from_okp(changed(good, drop)).size_exponent == 0
+
+
 def test_a_class_without_keypoints_is_written_and_read_back(good):
     def add(model):
         model["detector"]["network"]["classes"] = 2
