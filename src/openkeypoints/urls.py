@@ -60,11 +60,13 @@ class Guard:
         allowed_hosts: names that a strict guard lets be private, and http; lower case, and
             international names as the network spells them (``xn--``).
         http: a strict guard lets every host be http.
+        only: a strict guard lets no host be reached beside the allowed ones.
     """
 
     strict: bool
     allowed_hosts: frozenset[str] = frozenset()
     http: bool = False
+    only: bool = False
 
     @classmethod
     def own(cls) -> Guard:
@@ -72,14 +74,18 @@ class Guard:
         return cls(strict=False)
 
     @classmethod
-    def others(cls, allowed_hosts: Iterable[str] = (), *, http: bool = False) -> Guard:
+    def others(
+        cls, allowed_hosts: Iterable[str] = (), *, http: bool = False, only: bool = False
+    ) -> Guard:
         """Return the guard for addresses that came in with a request or from an agent.
 
         Args:
             allowed_hosts: names or addresses that may be private and http.
             http: whether every host may be http.
+            only: whether these hosts alone may be reached, the goals of redirects included.
         """
-        return cls(True, frozenset(host.lower().strip("[].") for host in allowed_hosts), http)
+        hosts = frozenset(host.lower().strip("[].") for host in allowed_hosts)
+        return cls(True, hosts, http, only)
 
     def allows_private(self, host: str) -> bool:
         """Tell whether this host may have private addresses and speak http."""
@@ -176,6 +182,8 @@ def _check(target: httpx.URL, guard: Guard) -> None:
         raise ForbiddenAddressError(f"{shown} has no possible port; it must be 1 to 65535.")
     if guard.strict and target.userinfo:
         raise ForbiddenAddressError(f"{shown} carries a user name; take it out of the address.")
+    if guard.only and not guard.allows_private(target.raw_host.decode()):
+        raise ForbiddenAddressError(f"{shown} lies at no host that the operator allowed.")
     may_be_http = guard.http or guard.allows_private(target.raw_host.decode())
     if target.scheme == "http" and not may_be_http:
         raise ForbiddenAddressError(f"{shown} is http; only https is fetched from this host.")

@@ -20,7 +20,7 @@ DROPPED = {
     r"detected objects?": "instance",
 }
 # Names of other people's things are no words of ours.
-FOREIGN = re.compile(r"torch\.backends|network_backend|build-backend")
+FOREIGN = re.compile(r"torch\.backends|network_backend|build-backend|\"backend\":")
 
 FILES = [*sorted(PACKAGE.rglob("*.py")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
 

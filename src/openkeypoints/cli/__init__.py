@@ -17,6 +17,8 @@ __all__ = ["cli", "main"]
 # loaded when the command is asked for.
 COMMANDS = {
     "predict": "Find keypoints in pictures.",
+    "serve": "Serve models over HTTP to the clients that people already have.",
+    "keys": "Make, list and revoke the keys of a server.",
     "models": "List the models, or show one of them.",
     "export": "Write a model as ONNX or OpenVINO, and compare its answers.",
     "train": "Train a model on your own keypoints.",

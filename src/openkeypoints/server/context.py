@@ -1,0 +1,110 @@
+"""What a surface works with: who calls, the body within its limits, and one inference."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from openkeypoints.engine import Answer, Call
+from openkeypoints.errors import OpenKeypointsError
+from openkeypoints.server.auth import authorise
+from openkeypoints.server.callers import Caller
+from openkeypoints.server.limits import (
+    Form,
+    FormFile,
+    parse_form,
+    parse_json,
+    read_body,
+    read_form,
+    read_json,
+)
+from openkeypoints.server.state import Context, context_of
+
+__all__ = [
+    "Caller",
+    "Context",
+    "Form",
+    "FormFile",
+    "authorise",
+    "context_of",
+    "infer",
+    "parse_form",
+    "parse_json",
+    "read_body",
+    "read_form",
+    "read_json",
+    "timing",
+    "unless_gone",
+]
+
+STAGES = "okp.stages"
+"""Entry of a request's scope: milliseconds by stage, which become ``Server-Timing``."""
+Result = TypeVar("Result")
+
+
+async def infer(request: Request, call: Call) -> Answer:
+    """Run one call, counted and timed; it is cancelled when the client leaves.
+
+    Args:
+        request: whose body was read and whose caller was authorised.
+        call: what to run.
+
+    Raises:
+        ClientDisconnect: the client is gone.
+        OpenKeypointsError: see ``Engine.infer``.
+    """
+    context = context_of(request)
+    began = context.clock()
+    try:
+        answer = await unless_gone(request, context.engine.infer(call))
+    except OpenKeypointsError:
+        context.metrics.error(call.model_id)
+        raise
+    stages: dict[str, float] = {"queue": answer.waited_ms}
+    for prediction in answer.predictions:
+        for name, milliseconds in prediction.timings.items():
+            stages[name] = stages.get(name, 0.0) + milliseconds
+    context.metrics.serve(call.model_id)
+    seconds = context.clock() - began
+    context.metrics.inference(call.model_id, seconds, len(answer.predictions), stages)
+    for name, milliseconds in stages.items():
+        timing(request, name, milliseconds)
+    return answer
+
+
+def timing(request: Request, stage: str, milliseconds: float) -> None:
+    """Add the time of a stage to the ``Server-Timing`` header of the answer."""
+    stages = request.scope.setdefault(STAGES, {})
+    stages[stage] = stages.get(stage, 0.0) + milliseconds
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of work, or cancel it when the client leaves.
+
+    Args:
+        request: whose body was read to its end.
+        work: what takes its time.
+
+    Raises:
+        ClientDisconnect: the client is gone.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        leaving.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

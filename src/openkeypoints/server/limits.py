@@ -1,0 +1,269 @@
+"""Reads bodies within limits: raw bytes, JSON and forms."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from openkeypoints.errors import FormatError, OverloadedError, PayloadTooLargeError
+from openkeypoints.server.config import Limits
+from openkeypoints.server.state import RELEASE, Context, context_of
+
+
+async def read_body(request: Request, limit: int | None = None) -> bytes:
+    """Return the body of a request.
+
+    Args:
+        request: whose body was not read before.
+        limit: bytes; default: what a body may have at most.
+
+    Raises:
+        PayloadTooLargeError: it has more bytes.
+        OverloadedError: the server holds as many bodies as it may.
+        ClientDisconnect: the client is gone.
+    """
+    context = context_of(request)
+    most = context.config.limits.body_bytes
+    limit = most if limit is None else min(limit, most)
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        _too_large(limit)
+    held = _Held(context)
+    request.scope.setdefault(RELEASE, []).append(held.give_back)
+    parts: list[bytes] = []
+    receive = request.receive
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        if part := message.get("body", b""):
+            held.take(len(part))
+            if held.bytes > limit:
+                _too_large(limit)
+            parts.append(part)
+        if not message.get("more_body", False):
+            break
+    context.metrics.size("request", held.bytes)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(limit: int) -> NoReturn:
+    raise PayloadTooLargeError(f"The request has more than {limit} bytes, which is all it may.")
+
+
+class _Held:
+    """The bytes of one body that count against what all bodies may take."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.bytes = 0
+
+    def take(self, count: int) -> None:
+        condition = self._context.condition
+        if condition.body_bytes + count > self._context.config.limits.inflight_bytes:
+            self._context.metrics.rejected("memory")
+            raise OverloadedError(
+                "The server holds as many requests as it can; try again.", 1.0, "inflight"
+            )
+        condition.body_bytes += count
+        self.bytes += count
+
+    def give_back(self) -> None:
+        self._context.condition.body_bytes -= self.bytes
+        self.bytes = 0
+
+
+async def read_json(request: Request) -> Any:
+    """Return the JSON value of a body.
+
+    Raises:
+        FormatError: it is no JSON, or nested deeper than anything that is asked for here.
+        PayloadTooLargeError: it has too many bytes or values.
+    """
+    body = await read_body(request)
+    return parse_json(body, context_of(request))
+
+
+def parse_json(body: bytes, context: Context) -> Any:
+    """Return the JSON value of some bytes, within the limits of a server. See :func:`read_json`."""
+    limits = context.config.limits
+    if sum(map(body.count, (b"{", b"[", b","))) > limits.json_marks:
+        raise PayloadTooLargeError("The JSON has more values than any request here needs.")
+    try:
+        value = json.loads(body, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        raise FormatError("The body is no valid JSON.") from None
+    if _depth(value, limits.json_depth) > limits.json_depth:
+        raise FormatError(f"The JSON is nested deeper than {limits.json_depth} levels.")
+    return value
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+def _depth(value: Any, most: int) -> int:
+    """Return how deep a value is nested, or one more than asked about."""
+    level, depth = [value], 0
+    while level and depth <= most:
+        inside = [
+            entry
+            for box in level
+            if isinstance(box, dict | list)
+            for entry in (box.values() if isinstance(box, dict) else box)
+        ]
+        if any(isinstance(box, dict | list) for box in level):
+            depth += 1
+        level = inside
+    return depth
+
+
+@dataclass(frozen=True, slots=True)
+class FormFile:
+    """A file of a form."""
+
+    name: str
+    filename: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form: text fields by name (the last of each), and files in their order."""
+
+    fields: dict[str, str] = field(repr=False)
+    files: tuple[FormFile, ...] = ()
+
+    def file(self, name: str) -> FormFile | None:
+        """Return the first file of a name."""
+        return next((file for file in self.files if file.name == name), None)
+
+
+async def read_form(request: Request) -> Form:
+    """Return the form of a body, ``multipart/form-data`` or ``application/x-www-form-urlencoded``.
+
+    Nothing is written to the disk. A body of another type is an empty form.
+
+    Raises:
+        FormatError: the body is not what its type says.
+        PayloadTooLargeError: too many bytes or parts, or a text field that is too long.
+    """
+    body = await read_body(request)
+    return parse_form(body, request.headers.get("content-type", ""), context_of(request))
+
+
+def parse_form(body: bytes, content_type: str, context: Context) -> Form:
+    """Return the form of some bytes, within the limits of a server. See :func:`read_form`."""
+    kind, options = parse_options_header(content_type)
+    if kind == b"application/x-www-form-urlencoded":
+        return _url_encoded(body, context)
+    if kind != b"multipart/form-data":
+        return Form({})
+    boundary = options.get(b"boundary", b"")
+    if not 0 < len(boundary) <= 200:
+        raise FormatError("The form has no boundary in its Content-Type.")
+    parts = _Parts(context)
+    try:
+        parser = MultipartParser(boundary, parts.callbacks(), max_header_count=8)
+        parser.write(body)
+        parser.finalize()
+    except FormParserError:
+        raise FormatError("The form cannot be read; it is no multipart/form-data.") from None
+    if not parts.ended:
+        raise FormatError("The form is cut off.")
+    return Form(parts.fields, tuple(parts.files))
+
+
+def _url_encoded(body: bytes, context: Context) -> Form:
+    limits = context.config.limits
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=limits.parts)
+    except UnicodeDecodeError:
+        raise FormatError("The form is no UTF-8.") from None
+    except ValueError:
+        raise PayloadTooLargeError(f"The form has more than {limits.parts} fields.") from None
+    if any(len(text) > limits.text_bytes for pair in pairs for text in pair):
+        raise _long_text(limits)
+    return Form(dict(pairs))
+
+
+def _long_text(limits: Limits) -> PayloadTooLargeError:
+    return PayloadTooLargeError(
+        f"A text field of the form has more than {limits.text_bytes} bytes."
+    )
+
+
+class _Parts:
+    """Collects the parts that the parser finds."""
+
+    def __init__(self, context: Context) -> None:
+        self._limits = context.config.limits
+        self._header: list[bytes] = [b"", b""]
+        self._headers: dict[bytes, bytes] = {}
+        self._content: list[bytes] = []
+        self._size = 0
+        self._count = 0
+        self.fields: dict[str, str] = {}
+        self.files: list[FormFile] = []
+        self.ended = False
+
+    def callbacks(self) -> Any:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._field,
+            "on_header_value": self._value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
+
+    def _begin(self) -> None:
+        self._count += 1
+        if self._count > self._limits.parts:
+            raise PayloadTooLargeError(f"The form has more than {self._limits.parts} parts.")
+        self._headers, self._content, self._size = {}, [], 0
+        self._options: dict[bytes, bytes] = {}
+
+    def _field(self, data: bytes, start: int, end: int) -> None:
+        self._header[0] += data[start:end]
+
+    def _value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1] += data[start:end]
+
+    def _header_end(self) -> None:
+        self._headers[self._header[0].lower()] = self._header[1]
+        self._header = [b"", b""]
+
+    def _headers_finished(self) -> None:
+        kind, self._options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        if kind != b"form-data" or b"name" not in self._options:
+            raise FormatError("A part of the form has no name.")
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._size += end - start
+        if b"filename" not in self._options and self._size > self._limits.text_bytes:
+            raise _long_text(self._limits)
+        self._content.append(data[start:end])
+
+    def _end(self) -> None:
+        content = self._content[0] if len(self._content) == 1 else b"".join(self._content)
+        name = self._options[b"name"].decode("utf-8", "replace")
+        if b"filename" in self._options:
+            filename = self._options[b"filename"].decode("utf-8", "replace")
+            self.files.append(FormFile(name, filename, content))
+            return
+        try:
+            self.fields[name] = content.decode()
+        except UnicodeDecodeError:
+            raise FormatError("A text field of the form is no UTF-8.") from None
+
+    def _finish(self) -> None:
+        self.ended = True
