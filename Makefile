@@ -59,8 +59,23 @@ test: .venv/.ready
 quick: .venv/.ready
 	@$(PY) -m pytest -m "not slow and not client and not browser and not gpu"
 
+# The tests of the pages drive a real browser, which comes from the distribution.
+BROWSER_PACKAGES := chromium curl fonts-dejavu-core
+
+.venv/.browser: .venv/.ready
+	$(PY) $(PIP_INSTALL) --group browser
+	@if ! command -v chromium >/dev/null || ! command -v curl >/dev/null; then \
+	root=$$([ "$$(id -u)" = 0 ] || echo sudo); export DEBIAN_FRONTEND=noninteractive; \
+	$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends \
+	-o DPkg::Lock::Timeout=600 $(BROWSER_PACKAGES); fi
+	@$(PY) -c "open('$@', 'w').close()"
+
+# The clients that people have already, each in an environment of its own.
+.venv-clients/.ready: tests/clients/environments.py .venv/.ready
+	$(PY) $<
+
 # pytest answers 5 where it finds no such test; every other code is a result.
-test-real: .venv/.ready
+test-real: .venv/.ready .venv/.browser .venv-clients/.ready
 	@$(PY) -m pytest -m "client or browser"; code=$$?; \
 	if [ $$code -eq 5 ]; then echo "There are no tests with other programs yet."; else exit $$code; fi
 
@@ -82,4 +97,4 @@ bench soak: .venv/.ready
 	[subprocess.run([sys.executable, str(s)], check=True) for s in scripts]"
 
 clean:
-	$(PYTHON) -c "import shutil; [shutil.rmtree(d, ignore_errors=True) for d in ('.venv', '.venv-demo', '.venv-bench', 'demo')]"
+	$(PYTHON) -c "import shutil; [shutil.rmtree(d, ignore_errors=True) for d in ('.venv', '.venv-demo', '.venv-bench', '.venv-clients', 'demo')]"

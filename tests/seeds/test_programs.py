@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from openkeypoints.server.config import NamedModel, ServerConfig
+from openkeypoints.settings import Settings
 from tests.arch.source import PACKAGE
+from tests.live_server import live_server
 from tests.seeds.extract import Program, programs
+from tests.tiny_yolo import tiny_yolo
 
 FILE = tomllib.loads(Path(__file__).with_name("programs.toml").read_text(encoding="utf-8"))
 TABLE: list[dict[str, Any]] = FILE["program"]
 NEEDS = {"ready": set(), "pending": {"issue"}, "wrong": {"reason"}, "no program": {"reason"}}
 FIELDS = {
     *("id", "seed", "digest", "status", "issue", "reason", "edits", "setup", "after", "weights"),
+    "served",
 }
 
 
@@ -88,8 +95,11 @@ def test_a_ready_program_runs(row, shared, tmp_path):
     shutil.copy(PACKAGE / "samples" / "people.jpg", tmp_path)
     put_weights(row.get("weights", {}), shared, tmp_path)
     text = edited(row, program)
-    command = [sys.executable, "-c", text] if program.kind == "python" else ["bash", "-ec", text]
-    done = run(command, tmp_path)
+    with contextlib.ExitStack() as running:
+        if "served" in row:
+            text = text.replace("{server}", running.enter_context(serving(row["served"], tmp_path)))
+        python = program.kind == "python"
+        done = run([sys.executable, "-c", text] if python else ["bash", "-ec", text], tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -105,6 +115,18 @@ def put_weights(weights: dict[str, str], shared: Path, folder: Path) -> None:
                 folder,
             )
             assert done.returncode == 0, done.stderr
+
+
+@contextlib.contextmanager
+def serving(tasks: dict[str, str], folder: Path) -> Iterator[str]:
+    """Run a server with a small YOLO model of a task under each id, and return its address."""
+    models = tuple(
+        NamedModel(model_id, str(tiny_yolo(folder / f"{task}.pt", task=task)))
+        for model_id, task in tasks.items()
+    )
+    settings = Settings(cache_dir=folder / "cache", offline=True)
+    with live_server(ServerConfig(port=0, models=models), settings=settings) as server:
+        yield server.url
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
