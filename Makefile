@@ -97,4 +97,4 @@ bench soak: .venv/.ready
 	[subprocess.run([sys.executable, str(s)], check=True) for s in scripts]"
 
 clean:
-	$(PYTHON) -c "import shutil; [shutil.rmtree(d, ignore_errors=True) for d in ('.venv', '.venv-demo', '.venv-bench', '.venv-clients', 'demo')]"
+	$(PYTHON) -c "import shutil; [shutil.rmtree(d, ignore_errors=True) for d in ('.venv', '.venv-demo', '.venv-bench', '.venv-clients', '.venv-deploy', 'demo')]"
