@@ -39,7 +39,10 @@ _HEADERS = {
 }
 
 # Global by the registry, and yet not for strangers: the relay of 6to4, the cloud agent of Azure.
-_CLOSED_V4 = tuple(map(ipaddress.IPv4Network, ("192.88.99.0/24", "168.63.129.16/32")))
+# Protocol assignments, with the metadata of Oracle's cloud: global for older Pythons.
+_CLOSED_V4 = tuple(
+    map(ipaddress.IPv4Network, ("192.88.99.0/24", "168.63.129.16/32", "192.0.0.0/24"))
+)
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 # Inside 2000::/3: protocol assignments with Teredo and ORCHID, 6to4, documentation. The first two
 # carry other addresses inside.
@@ -129,10 +132,10 @@ def shown_url(url: str) -> str:
     """Return an address as messages may show it: without user, password, query and fragment."""
     try:
         parsed = httpx.URL(url)
+        bare = parsed.copy_with(username=None, password=None, query=None, fragment=None)
     except (httpx.InvalidURL, ValueError):
         return "the address (unreadable)"
-    bare = parsed.copy_with(username=None, password=None, query=None, fragment=None)
-    return str(bare) if bare.host else "the address (without a host)"
+    return str(bare) if bare.raw_host else "the address (without a host)"
 
 
 def is_public(address: str) -> bool:
@@ -166,7 +169,9 @@ def _parse(url: str) -> httpx.URL:
             "the address holds a blank, a backslash or a control character; percent-encode it."
         )
     try:
-        return httpx.URL(url)
+        parsed = httpx.URL(url)
+        _ = parsed.host  # reads the name, which fails where it is spelled as none can be (xn--)
+        return parsed
     except (httpx.InvalidURL, ValueError):
         raise ForbiddenAddressError(
             "the address cannot be read; check its host and port."

@@ -16,8 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / ".venv-clients"
-PACKAGES = {"inference-sdk": "inference-sdk==1.8.3", "roboflow": "roboflow==1.7.3"}
-"""Environments of their own: both pin libraries that we leave free."""
+PACKAGES = {
+    "inference-sdk": "inference-sdk==1.8.3",
+    "roboflow": "roboflow==1.7.3",
+    "schemathesis": "schemathesis==4.32.5",
+}
+"""Environments of their own: they pin libraries that we leave free."""
 SUPERVISION = ("0.27.0", "0.31.2")
 """Versions that are laid over our own environment: what they need is there."""
 READY = FOLDER / ".ready"

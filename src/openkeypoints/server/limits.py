@@ -15,6 +15,9 @@ from openkeypoints.errors import FormatError, OverloadedError, PayloadTooLargeEr
 from openkeypoints.server.config import Limits
 from openkeypoints.server.state import RELEASE, Context, context_of
 
+_ESCAPED = 4
+"""A form without files may have so many bytes for each of its longest text: escapes take three."""
+
 
 async def read_body(request: Request, limit: int | None = None) -> bytes:
     """Return the body of a request.
@@ -182,6 +185,8 @@ def parse_form(body: bytes, content_type: str, context: Context) -> Form:
 
 def _url_encoded(body: bytes, context: Context) -> Form:
     limits = context.config.limits
+    if len(body) > _ESCAPED * limits.text_bytes:  # before its escapes are read, which is slow
+        raise _long_text(limits)
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=limits.parts)
     except UnicodeDecodeError:

@@ -23,7 +23,7 @@ _SECRETS = (
     ),
     (re.compile(r"(?i)(\bbearer\s+)[^\s\"',;]+"), r"\1***"),
     (re.compile(r"\bokp_[a-z0-9-]{1,32}_[A-Za-z0-9_-]{8,}"), "okp_***"),
-    (re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://)[^/\s@\"']+@"), r"\1***@"),
+    (re.compile(r"(?i)(\b[a-z][a-z0-9+.-]{0,30}://)[^/\s@\"']+@"), r"\1***@"),
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _access = logging.getLogger("openkeypoints.server.access")
