@@ -70,7 +70,10 @@ def export(path: Path, variant_id: str | None, loading: Loading, precision: str)
     converted = Conversion(path, loading.settings)
     spec = with_card(converted.spec, loading.card)
     head = next(iter(spec.outputs))
-    record = spec_to_json(replace(spec, outputs={head: spec.outputs[head]}))
+    plain = replace(
+        spec, input=replace(spec.input, threshold=""), outputs={head: spec.outputs[head]}
+    )
+    record = spec_to_json(plain)
     return ExportGraph(converted.export(head, half=precision == "fp16"), record)
 
 

@@ -16,7 +16,7 @@ from openkeypoints.models.yolo.checkpoint import (
     output_spec,
     read_checkpoint,
 )
-from openkeypoints.models.yolo.graph import write_graph
+from openkeypoints.models.yolo.graph import THRESHOLD, write_graph
 from openkeypoints.models.yolo.names import skeletons_for
 from openkeypoints.models.yolo.record import spec_from_json, spec_to_json
 from openkeypoints.models.yolo.spec import Head, YoloSpec
@@ -24,7 +24,7 @@ from openkeypoints.results import Skeleton
 from openkeypoints.settings import Settings
 from openkeypoints.weights.okp import sha256_of
 
-WRITER = 1
+WRITER = 2
 """Counts up when the graph writer or the record changes: older files of the cache are passed by."""
 _log = logging.getLogger(__name__)
 
@@ -58,11 +58,16 @@ class Conversion:
         file = self._stem.with_name(f"{self._stem.name}-{head}.onnx")
         if file.is_file():
             return file
-        data = write_graph(self._read(), head)
+        data = write_graph(self._read(), head, sparse=True)
         return file if _keep(file, data) else data
 
     def export(self, head: Head, *, half: bool) -> bytes:
-        """Return the graph of a head for an export, with 16-bit weights where ``half`` says so."""
+        """Return the plain graph of a head for an export, which needs no ``threshold``.
+
+        Args:
+            head: one that the checkpoint holds.
+            half: store the weights as 16-bit floats.
+        """
         return write_graph(self._read(), head, half=half)
 
     def _read(self) -> Checkpoint:
@@ -101,7 +106,7 @@ def spec_of(checkpoint: Checkpoint) -> YoloSpec:
         task=checkpoint.task,
         class_names=checkpoint.class_names,
         skeletons=skeletons,
-        input=input_spec(checkpoint),
+        input=replace(input_spec(checkpoint), threshold=THRESHOLD),
         outputs={head: output_spec(checkpoint, head) for head in heads(checkpoint)},
         licence=checkpoint.licence,
         card=checkpoint.facts,

@@ -119,6 +119,16 @@ def above(scores: Floats, threshold: float, *, logits: bool) -> Picks:
     return picks.part(picks.scores > threshold)
 
 
+def lowest_logit(threshold: float) -> Floats:
+    """Return (1,) a logit below those of all candidates, however a runtime rounds: for its graph.
+
+    Args:
+        threshold: of scores, 0..1.
+    """
+    logit = min(max(_logit(threshold), -80.0), 80.0)
+    return np.array([logit - 0.02 - 0.02 * abs(logit)], np.float32)
+
+
 def best_pairs(scores: Floats, *, logits: bool, agnostic: bool) -> Picks:
     """Return the best pairs of anchor and class, best first: the choice without suppression.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,13 @@ from openkeypoints.models.yolo.spec import Head
 
 OPSET = 17
 IR_VERSION = 8
-INPUT = "images"
+INPUT, THRESHOLD = "images", "threshold"
+REACH = 2
+"""Rows to each side that two convolutions of 3x3 read."""
+ROWS = 8
+"""Windows begin and end at multiples of it: a runtime prepares itself anew for every height."""
+_NUMBERS = (-1, 0, 1, REACH, ROWS, REACH + ROWS)
+NOTHING: Mapping[str, str] = MappingProxyType({})
 EPSILON = 1e-3
 """Of every normalisation."""
 WHITE = 255.0
@@ -29,7 +36,9 @@ _ACTIVATIONS = {"ReLU": "Relu", "Hardswish": "HardSwish", "Sigmoid": "Sigmoid", 
 """Those that are a single node; SiLU is two, which runtimes fuse."""
 
 
-def write_graph(checkpoint: Checkpoint, head: Head, *, half: bool = False) -> bytes:
+def write_graph(
+    checkpoint: Checkpoint, head: Head, *, half: bool = False, sparse: bool = False
+) -> bytes:
     """Return a network as ONNX: pictures in, raw maps of one head out.
 
     The input ``images`` is uint8 (N, H, W, 3) RGB with N free and H and W multiples of the largest
@@ -41,6 +50,9 @@ def write_graph(checkpoint: Checkpoint, head: Head, *, half: bool = False) -> by
         checkpoint: tensors and YAML.
         head: which of its heads.
         half: store the weights of convolutions as float16, in half the bytes.
+        sparse: compute boxes, keypoints and coefficients only in the rows of a level around cells
+            that score more than a further input, ``threshold`` (1,), a logit; elsewhere they are 0.
+            Nobody reads them there, and they are a sixth of the work.
 
     Raises:
         InputError: the checkpoint does not hold this head.
@@ -55,14 +67,20 @@ def write_graph(checkpoint: Checkpoint, head: Head, *, half: bool = False) -> by
     renamed = {m.name: "prototypes" for m in network.outputs[head].get("prototypes", ())}
     writer = _Writer(checkpoint, renamed, half=half)
     writer.picture()
-    for op in network.needed_for(head):
-        if isinstance(op, Conv):
-            writer.convolution(op)
-        else:
-            writer.step(op)
+    roles = {role: [m.name for m in maps] for role, maps in network.outputs[head].items()}
+    if sparse:
+        dense = network.ops.needed_for([*roles["scores"], *roles.get("prototypes", ())])
+        writer.operations(dense)
+        windows = [_Window(writer, i, name) for i, name in enumerate(roles["scores"])]
+        for role in roles.keys() - {"scores", "prototypes"}:
+            for i, name in enumerate(roles[role]):
+                branch = [op for op in network.ops.needed_for([name]) if op not in dense]
+                roles[role][i] = windows[i].branch(branch, name)
+    else:
+        writer.operations(network.needed_for(head))
     outputs = []
     for role, maps in network.outputs[head].items():
-        names, channels = [m.name for m in maps], maps[0].channels
+        names, channels = roles[role], maps[0].channels
         if role == "prototypes":
             sides = ["prototypes_h", "prototypes_w"]
         else:
@@ -70,7 +88,7 @@ def write_graph(checkpoint: Checkpoint, head: Head, *, half: bool = False) -> by
             sides = ["cells"]
         shape: list[str | int | None] = ["n", channels, *sides]
         outputs.append(helper.make_tensor_value_info(role, TensorProto.FLOAT, shape))
-    return writer.finish(outputs)
+    return writer.finish(outputs, sparse=sparse)
 
 
 class _Writer:
@@ -107,11 +125,19 @@ class _Writer:
         self.node("Cast", [INPUT], ["picture.float"], to=TensorProto.FLOAT)
         self.node("Transpose", ["picture.float"], [PICTURE], perm=[0, 3, 1, 2])
 
-    def convolution(self, conv: Conv) -> None:
+    def operations(self, ops: Sequence[Conv | Step], renamed: Mapping[str, str] = NOTHING) -> None:
+        """Append operations, some of their inputs under other names."""
+        for op in ops:
+            if isinstance(op, Conv):
+                self.convolution(op, renamed.get(op.source, op.source))
+            else:
+                self.step(op)
+
+    def convolution(self, conv: Conv, source: str) -> None:
         """Append a convolution with its activation."""
         weights, bias = self._numbers(conv)
         name = self._weights(conv, weights)
-        inputs = [conv.source, name, self.constant(f"{conv.path}.b", bias.astype(np.float32))]
+        inputs = [source, name, self.constant(f"{conv.path}.b", bias.astype(np.float32))]
         kernel = conv.shape[2]
         kind, pad = ("ConvTranspose", 0) if conv.kind == "transposed" else ("Conv", kernel // 2)
         activation = self._activations.get(conv.path, conv.activation)
@@ -166,11 +192,14 @@ class _Writer:
             self.node("Reshape", [name, shape], [cells])
         self.node("Concat", flat, [output], axis=2)
 
-    def finish(self, outputs: Sequence[onnx.ValueInfoProto]) -> bytes:
+    def finish(self, outputs: Sequence[onnx.ValueInfoProto], *, sparse: bool) -> bytes:
         """Return the graph as the bytes of a file."""
         shape: list[str | int | None] = ["n", "h", "w", 3]
         picture = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, shape)
         self._graph.input.append(picture)
+        if sparse:
+            threshold = helper.make_tensor_value_info(THRESHOLD, TensorProto.FLOAT, [1])
+            self._graph.input.append(threshold)
         self._graph.output.extend(outputs)
         data: bytes = self._model.SerializeToString(deterministic=True)
         return data
@@ -245,3 +274,61 @@ class _Writer:
         self.node("Shape", [x], [name("shape")])
         self.node("Reshape", [name("sum"), name("shape")], [seen])
         self.node("Reshape", [name("v"), name("shape")], [values])
+
+
+class _Window:
+    """The rows of one level around the cells that may hold an instance."""
+
+    def __init__(self, writer: _Writer, level: int, scores: str) -> None:
+        """Append what finds the rows.
+
+        Args:
+            writer: appended to.
+            level: its number.
+            scores: map of its logits.
+        """
+        self._writer, self._name = writer, f"window.{level}"
+        self._sliced: dict[str, str] = {}
+        self._made: list[str] = []
+        numbers = {n: writer.constant(f"rows.{n}", np.array([n], np.int64)) for n in _NUMBERS}
+        best = self._add("ReduceMax", scores, axes=[0, 1, 3], keepdims=0)
+        hit = self._add("Greater", best, THRESHOLD)
+        self._height = self._add("Shape", best)
+        every = self._add(
+            "Range",
+            writer.constant("rows.zero", np.array(0, np.int64)),
+            self._add("Squeeze", self._height),
+            writer.constant("rows.one", np.array(1, np.int64)),
+        )
+        first = self._add("ReduceMin", self._add("Where", hit, every, self._height), axes=[0])
+        last = self._add("ReduceMax", self._add("Where", hit, every, numbers[-1]), axes=[0])
+        start = self._add("Max", self._add("Sub", first, numbers[REACH]), numbers[0])
+        start = self._add("Div", start, numbers[ROWS])
+        self._start = self._add("Mul", start, numbers[ROWS])
+        end = self._add("Add", last, numbers[REACH + ROWS])  # one past the last, rounded up
+        end = self._add("Mul", self._add("Div", end, numbers[ROWS]), numbers[ROWS])
+        # Without any such cell a single row is left: no runtime likes maps without rows.
+        end = self._add("Max", end, self._add("Add", self._start, numbers[1]))
+        self._end = self._add("Min", end, self._height)
+        below = self._add("Sub", self._height, self._end)
+        nought = numbers[0]
+        self._pads = self._add(
+            "Concat",
+            *(nought, nought, self._start, nought, nought, nought, below, nought),
+            axis=0,
+        )
+        self._axis = writer.constant("rows.axis", np.array([2], np.int64))
+
+    def branch(self, ops: Sequence[Conv | Step], result: str) -> str:
+        """Append a branch inside the window; return its map, brought back to the whole level."""
+        source = ops[0].inputs[0]
+        if source not in self._sliced:
+            self._sliced[source] = self._add("Slice", source, self._start, self._end, self._axis)
+        self._writer.operations(ops, self._sliced)
+        return self._add("Pad", result, self._pads)
+
+    def _add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        output = f"{self._name}.{len(self._made)}"
+        self._made.append(output)
+        self._writer.node(kind, inputs, [output], **attributes)
+        return output

@@ -11,7 +11,7 @@ from typing import Any
 from openkeypoints.errors import InputError
 from openkeypoints.geometry import Letterbox, letterbox_of
 from openkeypoints.models.base import InferOptions, Request
-from openkeypoints.models.yolo.decode import find
+from openkeypoints.models.yolo.decode import find, lowest_logit
 from openkeypoints.models.yolo.process import fit, policy, prepare, to_picture
 from openkeypoints.models.yolo.spec import Head, OutputSpec, YoloSpec
 from openkeypoints.results import Image, Prediction
@@ -61,7 +61,7 @@ class YoloPredictor:
         ]
         results: dict[int, Prediction] = {}
         for rows in runs(fits, self.spec.input.batch or PICTURES_PER_RUN):
-            part = self._run(session, [images[i] for i in rows], [fits[i] for i in rows])
+            part = self._run(session, [images[i] for i in rows], [fits[i] for i in rows], request)
             for place, i in enumerate(rows):
                 results[i] = self._finish(part, place, head, request)
         return [results[i] for i in range(len(images))]
@@ -94,11 +94,15 @@ class YoloPredictor:
                 self._sessions[head] = self._open(head)
             return self._sessions[head]
 
-    def _run(self, session: Session, images: list[Image], fits: list[Letterbox]) -> _Run:
+    def _run(
+        self, session: Session, images: list[Image], fits: list[Letterbox], request: Request
+    ) -> _Run:
         began = time.perf_counter()
-        pixels = prepare(images, fits, self.spec.input)
+        feeds = {self.spec.input.name: prepare(images, fits, self.spec.input)}
+        if self.spec.input.threshold:
+            feeds[self.spec.input.threshold] = lowest_logit(request.confidence)
         ready = time.perf_counter()
-        outputs = session.run({self.spec.input.name: pixels})
+        outputs = session.run(feeds)
         done = time.perf_counter()
         each = 1e3 / len(images)
         return _Run(fits, outputs, (ready - began) * each, (done - ready) * each)

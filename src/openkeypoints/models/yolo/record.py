@@ -107,6 +107,7 @@ def _input(data: Mapping[str, Any]) -> InputSpec:
         scale=float(data["scale"]),
         mean=(float(mean[0]), float(mean[1]), float(mean[2])),
         std=(float(std[0]), float(std[1]), float(std[2])),
+        threshold=str(data.get("threshold", "")),
     )
 
 

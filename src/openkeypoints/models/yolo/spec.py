@@ -21,6 +21,8 @@ class InputSpec:
 
     Attributes:
         name: of the graph's input.
+        threshold: name of a second input (1,): a logit, and only around cells that score more is
+            anything but scores computed; empty where the graph has none.
         size: (width, height): the target of the letterbox, or the only size of a static graph.
         static: the graph takes this size and no other.
         batch: the only number of pictures that the graph takes, None = any.
@@ -49,6 +51,7 @@ class InputSpec:
     scale: float = 255.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    threshold: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -305,3 +305,13 @@ def assert_same_sets(found: decode.Instances, expected: decode.Instances) -> Non
     first, second = as_rows(found), as_rows(expected)
     gaps = np.abs(first[:, None] - second[None]).max(axis=2).min(axis=1)
     assert gaps.max() < 1e-3
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-6, 0.25, 0.5, 0.99, 1.0])
+def test_the_logit_for_a_graph_lies_below_every_candidate(threshold: float) -> None:
+    lowest = decode.lowest_logit(threshold)
+    assert lowest.dtype == np.float32
+    assert np.isfinite(lowest).all()
+    if 0 < threshold < 1:
+        logit = np.log(threshold / (1 - threshold))
+        assert logit - 0.5 < lowest[0] < logit - 0.01

@@ -138,6 +138,41 @@ def test_one_graph_takes_any_size_of_the_stride(runtime):
         assert network(picture)["scores"].shape == (1, 2, cells)
 
 
+def sparse_maps(checkpoint, pictures, threshold, runtime):
+    """Return the maps of the graph that looks around candidates only."""
+    graph = write_graph(checkpoint, "one2many", sparse=True)
+    feeds = {"images": pictures, "threshold": np.array([threshold], np.float32)}
+    if runtime == "onnxruntime":
+        session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(None, feeds), strict=True))
+    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(openvino.Core().read_model(graph), "CPU", config)
+    names = [port.get_any_name() for port in compiled.outputs]
+    return dict(zip(names, compiled(feeds).values(), strict=True))
+
+
+LARGER = np.random.default_rng(5).integers(0, 256, (2, 320, 192, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(("family", "task"), [("v8", "pose"), ("26", "pose"), ("11", "segment")])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99, 0.999, 1.0])
+def test_around_candidates_the_sparse_maps_are_the_dense_ones(family, task, share, runtime):
+    checkpoint = tiny(family, task)
+    dense = run(write_graph(checkpoint, "one2many"), LARGER, runtime)
+    best = dense["scores"].max(axis=(0, 1))
+    threshold = float(np.quantile(best, share)) if share < 1 else float(best.max()) + 1
+    sparse = sparse_maps(checkpoint, LARGER, threshold, runtime)
+    assert sparse.keys() == dense.keys()
+    for role, whole in dense.items():
+        assert sparse[role].shape == whole.shape, role
+        cells = best > threshold if role not in ("scores", "prototypes") else slice(None)
+        np.testing.assert_allclose(sparse[role][..., cells], whole[..., cells], atol=1e-4)
+    if share == 1.0:  # one row of each level is left where nothing can be found
+        assert (sparse["boxes"] == 0).mean() > 0.8
+
+
 def test_sixteen_bit_weights_take_half_the_bytes_and_change_little():
     checkpoint = tiny("26", "segment")
     graph, half = (write_graph(checkpoint, "one2many", half=h) for h in (False, True))
