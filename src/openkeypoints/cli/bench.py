@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from openkeypoints.cli.options import PRECISIONS, RUNTIMES, ModelOptions, json_option, takes
 from openkeypoints.cli.progress import Bar
@@ -27,6 +28,12 @@ class BenchOptions:
     device: str
     precision: str
     rounds: int
+    url: str | None
+    route: str
+    key: str | None
+    rate: float
+    seconds: float
+    timeout_s: float
     as_json: bool
 
 
@@ -55,14 +62,52 @@ class BenchOptions:
 @click.option("--device", metavar="NAME", default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=30, show_default=True)
+@click.option("--url", metavar="URL", help="Measure the server at this address instead.")
+@click.option(
+    "--route",
+    type=click.Choice(("roboflow", "ultralytics", "native")),
+    default="native",
+    show_default=True,
+    help="How the server is asked: as whose clients do.",
+)
+@click.option(
+    "--key",
+    metavar="KEY",
+    envvar="OKP_API_KEY",
+    help="Key of the server; better in OKP_API_KEY, as other users see command lines.",
+)
+@click.option(
+    "--rate",
+    metavar="N",
+    type=click.FloatRange(0.01, 10_000),
+    default=10.0,
+    show_default=True,
+    help="Requests per second, sent whether or not the server keeps up.",
+)
+@click.option(
+    "--seconds", metavar="N", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    metavar="SECONDS",
+    type=click.FloatRange(0.1, 3600),
+    default=60.0,
+    show_default=True,
+    help="How long an answer is waited for.",
+)
 @json_option
 @takes(BenchOptions)
 def bench(options: BenchOptions) -> None:
-    """Measure how fast a model is here, from the bytes of a picture to the result.
+    """Measure how fast a model is here, from the bytes of a picture to the result, or a server.
 
     Wall time (median and 95th percentile, ms) in all and of the stages decode, prepare, run and
     finish; CPU time of all threads per picture; time to load and of the first picture; the largest
     memory of the process until then, so measure one runtime alone to know its own.
+
+    With --url: latencies (median, 95th and 99th percentile) and counts of the answers by status of
+    any server that speaks one of the routes, at a fixed rate, each from the moment at which its
+    request was due.
 
     \b
     Example:
@@ -73,8 +118,12 @@ def bench(options: BenchOptions) -> None:
     from openkeypoints.samples import sample  # noqa: PLC0415
     from openkeypoints.settings import Settings  # noqa: PLC0415
 
+    _reject_mixture(options.url)
     path = options.image or sample("people")
     Source(str(path), path).read(Settings.from_env())  # says what is wrong with it, if anything
+    if options.url is not None:
+        _measure_server(options, options.url, path)
+        return
     names = _runtimes(options.runtimes)
     rows = []
     with Bar(len(names), "runtimes") as bar:
@@ -83,6 +132,30 @@ def bench(options: BenchOptions) -> None:
             bar.update(number)
     report = {"cpu": machine.cpu(), "versions": machine.versions(), "runs": rows}
     click.echo(json.dumps(report) if options.as_json else _page(report))
+
+
+def _reject_mixture(url: str | None) -> None:
+    from openkeypoints.cli.bench_url import reject_mixture  # noqa: PLC0415
+
+    context = click.get_current_context()
+    default = (ParameterSource.DEFAULT, ParameterSource.ENVIRONMENT)
+    given = {name for name in context.params if context.get_parameter_source(name) not in default}
+    reject_mixture(given, url)
+
+
+def _measure_server(options: BenchOptions, url: str, picture: Path) -> None:
+    from openkeypoints.cli.bench_url import Target, measure_url  # noqa: PLC0415
+
+    target = Target(
+        url,
+        options.route,
+        options.model or "person",
+        options.key,
+        options.rate,
+        options.seconds,
+        options.timeout_s,
+    )
+    measure_url(target, picture, as_json=options.as_json)
 
 
 def _runtimes(asked: Sequence[str]) -> list[str]:

@@ -1,0 +1,382 @@
+"""What the server costs beside its model: CPU time per request, throughput, and doing nothing.
+
+First with a network that does nothing, so that all is overhead; the decoding of the picture, which
+the library needs as well, is measured in this process and taken off. Then with YOLOv8n at 640 in
+f32 beside the library in a process of its own, driven by as many threads as the server has
+streams, and beside LitServe around the same library. All runners of a comparison take turns in
+short rounds, so that a busy machine troubles them alike; CPU time is that of all their processes.
+The second part needs ``../shared``. Writes benchmarks/reports/server_overhead.*; exits 1 where a
+target is missed. LitServe gets an environment of its own in ``build/litserve``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import venv
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+from server_process import ROOT, STUB, ServerProcess, running, stub_server
+
+from openkeypoints.cli.machine import cpu
+from openkeypoints.cli.wire import Wire
+from openkeypoints.images import read_image
+from openkeypoints.settings import Settings
+
+REPORTS = ROOT / "benchmarks" / "reports"
+MODEL = ROOT.parent / "shared" / "oracles" / "yolov8n_pose_tubes" / "model.pt"
+PICTURE = (ROOT / "src" / "openkeypoints" / "samples" / "people.jpg").read_bytes()
+TEXT = base64.b64encode(PICTURE)
+LITSERVE = ROOT / "build" / "litserve"
+LITSERVE_NEEDS = ("litserve==0.2.19",)
+TIMEOUT_S = 60.0
+MAX_STUB_MS = 0.8
+MAX_CPU_RATIO = 1.15
+MIN_THROUGHPUT = 0.85
+MAX_IDLE = 0.005
+FORM = {"Content-Type": "multipart/form-data; boundary=b0"}
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of a runner took, per picture.
+
+    Attributes:
+        cpu_ms: of all its processes.
+        per_s: pictures per second of wall time.
+    """
+
+    cpu_ms: float
+    per_s: float
+
+
+Runner = Callable[[int], Round]
+"""Does so many pictures."""
+
+# ------------------------------------------------------------------------- runners
+
+
+def server_runner(server: ServerProcess, make: Callable[[Wire], bytes], clients: int) -> Runner:
+    """Return what drives a server by clients that each wait for their answer."""
+
+    async def drive(count: int) -> None:
+        wire = Wire(server.url)
+        request = make(wire)
+        left = iter(range(count))
+
+        async def client() -> None:
+            for _ in left:
+                reply = await wire.send(request, TIMEOUT_S)
+                if reply.status != 200:
+                    sys.exit(f"Status {reply.status}: {reply.body[:300]!r}")
+
+        async with wire:
+            await asyncio.gather(*(client() for _ in range(clients)))
+
+    def run(count: int) -> Round:
+        before, began = server.cpu_s(), time.perf_counter()
+        asyncio.run(drive(count))
+        wall = time.perf_counter() - began
+        return Round((server.cpu_s() - before) / count * 1e3, count / wall)
+
+    return run
+
+
+def decoding_ms(sent: bytes, count: int) -> float:
+    """Return the CPU time of reading the picture as it was sent, as bytes or base64."""
+    settings = Settings()
+    began = time.process_time()
+    for _ in range(count):
+        read_image(sent, settings=settings)
+    return (time.process_time() - began) / count * 1e3
+
+
+@contextlib.contextmanager
+def library_runner(threads: int) -> Iterator[Runner]:
+    """Run the library in a process of its own; see :func:`be_library`."""
+    command = (sys.executable, __file__, "--library", str(threads))
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT / "benchmarks"))),
+    }
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answers, questions = process.stdout, process.stdin
+        answers.readline()
+
+        def run(count: int) -> Round:
+            questions.write(f"{count}\n")
+            questions.flush()
+            return Round(**json.loads(answers.readline()))
+
+        yield run
+        questions.close()
+
+
+def be_library(threads: int) -> None:
+    """Open the model and do as many pictures as each line of standard input says."""
+    import openkeypoints as okp  # noqa: PLC0415
+
+    settings = replace(Settings.from_env(), threads=threads, streams=threads)
+    with okp.get_model(str(MODEL), settings=settings) as model, ThreadPoolExecutor(threads) as pool:
+        model.warmup()
+        print("ready", flush=True)
+        for line in sys.stdin:
+            count = int(line)
+            left, lock = iter(range(count)), threading.Lock()
+
+            def work(left: Iterator[int] = left, lock: threading.Lock = lock) -> None:
+                while True:
+                    with lock:
+                        if next(left, None) is None:
+                            return
+                    model.infer(PICTURE)
+
+            before, began = time.process_time(), time.perf_counter()
+            for done in [pool.submit(work) for _ in range(threads)]:
+                done.result()
+            wall = time.perf_counter() - began
+            spent = (time.process_time() - before) / count * 1e3
+            print(json.dumps({"cpu_ms": spent, "per_s": count / wall}), flush=True)
+
+
+@contextlib.contextmanager
+def litserve(workers: int) -> Iterator[ServerProcess]:
+    """Run LitServe; its environment is made where it is not there."""
+    python = LITSERVE / "bin" / "python"
+    ready = LITSERVE / ".ready"
+    if not ready.is_file():
+        venv.create(LITSERVE, with_pip=True)
+        pip = (python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", ROOT)
+        subprocess.run(pip, check=True)
+        subprocess.run((*pip[:4], *LITSERVE_NEEDS), check=True)
+        ready.touch()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Its own first line is none of ours: a shell says what this port is.
+    program = f'echo \'{{"url": "http://127.0.0.1:{port}"}}\'; exec "$@"'
+    command = (python, ROOT / "benchmarks" / "litserve_server.py", MODEL, str(port), str(workers))
+    server = ServerProcess(("sh", "-c", program, "sh", *command))
+    try:
+        yield server.ready("/health")
+    finally:
+        server.stop()
+
+
+# ------------------------------------------------------------------------- requests
+
+
+def raw(model: str) -> Callable[[Wire], bytes]:
+    """Return what makes the request of our own route."""
+    return lambda wire: wire.request("POST", f"/v1/models/{model}/predict", PICTURE)
+
+
+def legacy(model: str) -> Callable[[Wire], bytes]:
+    """Return what makes the request of Roboflow's clients."""
+    head = {"Content-Type": "application/x-www-form-urlencoded"}
+    return lambda wire: wire.request("POST", f"/{model}", TEXT, head)
+
+
+def form(model: str) -> Callable[[Wire], bytes]:
+    """Return what makes the request of Ultralytics' clients."""
+    body = b'--b0\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+    body += PICTURE + b"\r\n--b0--\r\n"
+    return lambda wire: wire.request("POST", f"/v1/predict/{model}", body, FORM)
+
+
+def as_json(wire: Wire) -> bytes:
+    """Return the request of LitServe."""
+    body = json.dumps({"image": TEXT.decode()}).encode()
+    return wire.request("POST", "/predict", body, {"Content-Type": "application/json"})
+
+
+ROUTES = {"raw bytes, ours": raw, "base64, Roboflow's": legacy, "form, Ultralytics'": form}
+
+# ------------------------------------------------------------------------- parts
+
+
+def stub(rounds: int, count: int) -> dict[str, Any]:
+    """Measure requests whose network does nothing."""
+    with stub_server(0.0, 2) as server:
+        runners = {
+            (name, clients): server_runner(server, make(STUB), clients)
+            for name, make in ROUTES.items()
+            for clients in (1, 8)
+        }
+        found: dict[Any, list[float]] = {key: [] for key in runners}
+        decoding: dict[str, list[float]] = {name: [] for name in ROUTES}
+        for runner in runners.values():
+            runner(30)
+        for _ in range(rounds):
+            for key, runner in runners.items():
+                decode = decoding_ms(TEXT if key[0].startswith("base64") else PICTURE, count // 2)
+                decoding[key[0]].append(decode)
+                found[key].append(runner(count).cpu_ms - decode)
+        idle_s = 20.0
+        before = server.cpu_s()
+        time.sleep(idle_s)
+        idle = (server.cpu_s() - before) / idle_s
+    medians = {key: statistics.median(values) for key, values in found.items()}
+    lines = ["| request | decoding | 1 client | 8 clients |", "| --- | --: | --: | --: |"]
+    lines += [
+        f"| {name} | {statistics.median(decoding[name]):.2f} | {medians[name, 1]:.2f} "
+        f"| {medians[name, 8]:.2f} |"
+        for name in ROUTES
+    ]
+    note = (
+        "CPU-ms of decoding (of base64 too, where it is sent), and per request beyond it; medians "
+        f"of {rounds} rounds of {count}; three people in the answer. Target: {MAX_STUB_MS}."
+    )
+    lines += ["", note]
+    missed = [
+        f"{name}, {clients} clients: {value:.2f} ms beyond decoding"
+        for (name, clients), value in medians.items()
+        if value > MAX_STUB_MS
+    ]
+    figures = {f"{name}, {clients}": round(v, 3) for (name, clients), v in medians.items()}
+    return {"cpu_ms": figures, "idle": round(idle, 5), "missed": missed, "text": "\n".join(lines)}
+
+
+def real(rounds: int, count: int, *, rival: bool) -> dict[str, Any]:
+    """Measure the server, the library and LitServe with a real network."""
+    streams = cpu()["cores"]
+    serve = (sys.executable, "-m", "openkeypoints.cli", "serve", "--json", "--port", "0")
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(running((*serve, "--model", f"tubes={MODEL}")))
+        told = httpx.get(f"{server.url}/v1/models/tubes", trust_env=False, timeout=60).json()
+        runners = {
+            "the library": stack.enter_context(library_runner(streams)),
+            "okp serve, 1 client": server_runner(server, raw("tubes"), 1),
+            f"okp serve, {2 * streams} clients": server_runner(server, raw("tubes"), 2 * streams),
+            "okp serve, 8 clients": server_runner(server, raw("tubes"), 8),
+        }
+        idle = {"okp serve": server}
+        if rival:
+            lit = stack.enter_context(litserve(streams))
+            runners[f"LitServe, {2 * streams} clients"] = server_runner(lit, as_json, 2 * streams)
+            idle["LitServe"] = lit
+        found: dict[str, list[Round]] = {name: [] for name in runners}
+        for runner in runners.values():
+            runner(2 * count)
+        for _ in range(rounds):
+            for name, runner in runners.items():
+                found[name].append(runner(count))
+        shares = _idle(idle)
+    return {**_compared(found), "idle": shares, "streams": streams, "precision": told["precision"],
+            "rounds": rounds, "count": count}  # fmt: skip
+
+
+def _idle(servers: dict[str, ServerProcess], seconds: float = 20.0) -> dict[str, float]:
+    before = {name: server.cpu_s() for name, server in servers.items()}
+    time.sleep(seconds)
+    return {n: round((s.cpu_s() - before[n]) / seconds, 5) for n, s in servers.items()}
+
+
+def _compared(found: dict[str, list[Round]]) -> dict[str, Any]:
+    base = found["the library"]
+    rows = {}
+    for name, rounds in found.items():
+        ratios = [a.cpu_ms / b.cpu_ms for a, b in zip(rounds, base, strict=True)]
+        speeds = [a.per_s / b.per_s for a, b in zip(rounds, base, strict=True)]
+        rows[name] = {
+            "cpu_ms": round(statistics.median(r.cpu_ms for r in rounds), 2),
+            "per_s": round(statistics.median(r.per_s for r in rounds), 2),
+            "cpu_ratio": round(statistics.median(ratios), 3),
+            "speed_ratio": round(statistics.median(speeds), 3),
+        }
+    return {"rows": rows}
+
+
+def judge(found: dict[str, Any]) -> None:
+    """Add text and missed targets to the figures of the real network."""
+    lines = [
+        "| | CPU-ms per picture | : library | pictures per s | : library | idle, of a core |",
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
+    missed = []
+    for name, row in found["rows"].items():
+        idle = found["idle"].get(name.partition(",")[0])
+        shown = "" if idle is None else f"{idle:.2%}"
+        lines.append(
+            f"| {name} | {row['cpu_ms']:.1f} | {row['cpu_ratio']:.2f} | {row['per_s']:.1f} "
+            f"| {row['speed_ratio']:.2f} | {shown} |"
+        )
+        if name.startswith("okp") and row["cpu_ratio"] > MAX_CPU_RATIO:
+            missed.append(f"{name}: CPU {row['cpu_ratio']:.2f} times the library's")
+    full = found["rows"][f"okp serve, {2 * found['streams']} clients"]["speed_ratio"]
+    if full < MIN_THROUGHPUT:
+        missed.append(f"throughput {full:.2f} of the library's")
+    if found["idle"]["okp serve"] > MAX_IDLE:
+        missed.append(f"idle {found['idle']['okp serve']:.2%} of a core")
+    note = (
+        f"YOLOv8n pose at 640 in {found['precision']}, {found['streams']} streams; the library in "
+        f"{found['streams']} threads; medians of {found['rounds']} rounds of {found['count']} "
+        f"pictures in turns. Targets: CPU {MAX_CPU_RATIO}, throughput {MIN_THROUGHPUT} with "
+        f"{2 * found['streams']} clients, idle {MAX_IDLE:.1%}. LitServe runs the same library "
+        "on one thread in each of as many workers."
+    )
+    lines += ["", note]
+    found |= {"text": "\n".join(lines), "missed": missed}
+
+
+def main() -> None:
+    """Measure, write the report, and fail where a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--count", type=int, default=40, help="pictures of a round")
+    parser.add_argument("--no-rival", dest="rival", action="store_false")
+    parser.add_argument("--parts", nargs="+", default=["stub", "real"])
+    parser.add_argument("--try", dest="trial", action="store_true", help="write no report")
+    parser.add_argument("--library", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.library:
+        be_library(arguments.library)
+        return
+    found: dict[str, dict[str, Any]] = {}
+    if "stub" in arguments.parts:
+        found["A network that does nothing"] = stub(arguments.rounds, 5 * arguments.count)
+        print(found["A network that does nothing"]["text"], flush=True)
+    if "real" in arguments.parts and MODEL.is_file():
+        part = real(arguments.rounds, arguments.count, rival=arguments.rival)
+        judge(part)
+        found["A real network"] = part
+        print(part["text"], flush=True)
+    missed = [f"{name}: {what}" for name, part in found.items() for what in part["missed"]]
+    verdict = "Missed:\n\n" + "\n".join(f"- {m}" for m in missed) if missed else "All targets hold."
+    print(verdict)
+    if not arguments.trial:
+        facts = cpu()
+        note = (
+            f"{facts['cores']} cores, {facts['architecture']}, with {', '.join(facts['flags'])}; "
+            f"clients and servers on one machine, load average at the end {os.getloadavg()[0]:.1f}."
+        )
+        text = "\n\n".join(f"## {name}\n\n{part['text']}" for name, part in found.items())
+        page = f"# What the server costs\n\n{note}\n\n{text}\n\n{verdict}\n"
+        (REPORTS / "server_overhead.md").write_text(page, encoding="utf-8")
+        figures = {n: {k: v for k, v in p.items() if k != "text"} for n, p in found.items()}
+        (REPORTS / "server_overhead.json").write_text(
+            json.dumps(figures, indent=1) + "\n", encoding="utf-8"
+        )
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
