@@ -24,7 +24,7 @@ EXTRAS = {
     "onnx": ("onnxruntime",),
     "gpu": ("onnxruntime-gpu",),
     "torch": ("torch",),
-    "server": ("fastapi", "uvicorn", "python-multipart"),
+    "server": ("fastapi", "starlette", "uvicorn", "httptools", "uvloop", "python-multipart"),
     "stream": ("av", "paho-mqtt"),
     "train": ("torch", "pycocotools", "scipy", "tensorboard", "matplotlib"),
     "batch": ("pyarrow", "fsspec"),

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from openkeypoints.images import encode_image
+from openkeypoints.images import encode_image, read_image, resize
+from openkeypoints.samples import sample
 from openkeypoints.server.config import NamedModel, ServerConfig
+from openkeypoints.settings import Settings
 from tests.live_server import LiveServer, live_server
 from tests.openapi import Documented
 from tests.synthetic import synthetic_server, write_package
@@ -22,9 +23,9 @@ SIZE = (80, 60)
 
 @pytest.fixture(scope="session")
 def picture() -> bytes:
-    """Return a PNG of noise, 80 x 60, in which the small models find something."""
-    noise = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
-    return encode_image(noise, "png")
+    """Return a PNG of two people, 80 x 60, in which the small models find something too."""
+    people = read_image(sample("people"), settings=Settings())[140:380, :420]
+    return encode_image(resize(people, SIZE), "png")
 
 
 @pytest.fixture(scope="session")
