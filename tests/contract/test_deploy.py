@@ -11,6 +11,7 @@ import click
 import pytest
 import yaml
 
+from openkeypoints.cli import cli
 from openkeypoints.cli.keys import keys
 from openkeypoints.cli.serve import serve
 from openkeypoints.server.config import ServerConfig
@@ -43,7 +44,8 @@ def started(arguments: list[str]) -> dict:
     """Return what `okp serve` makes of arguments; click refuses those that do not exist."""
     program, command, *options = arguments
     assert (program.rpartition("/")[2], command) == ("okp", "serve")
-    return serve.make_context("serve", options).params
+    # As a part of `okp`: click keeps the help option of a command as its first context had it.
+    return serve.make_context("serve", options, **cli.context_settings).params
 
 
 def commands() -> dict[str, list[str]]:
