@@ -13,6 +13,7 @@ from openkeypoints.errors import FormatError, InputError
 from openkeypoints.formats.fields import MAX_ID, Field, document
 from openkeypoints.images import run_lengths
 from openkeypoints.results import Prediction, Skeleton
+from openkeypoints.skeletons import skeleton_to_json
 
 VERSION = 1
 LOSES: frozenset[str] = frozenset()
@@ -37,7 +38,7 @@ def dump(prediction: Prediction) -> dict[str, Any]:
         "image": {"width": int(width), "height": int(height)},
         "model_id": prediction.model_id,
         "class_names": list(prediction.class_names),
-        "skeletons": {str(i): _skeleton_row(s) for i, s in prediction.skeletons.items()},
+        "skeletons": {str(i): skeleton_to_json(s) for i, s in prediction.skeletons.items()},
         "keypoint_slots": prediction.keypoints.shape[1],
         "has_covariances": prediction.covariances is not None,
         "has_track_ids": prediction.track_ids is not None,
@@ -122,18 +123,6 @@ def _instances(prediction: Prediction) -> list[dict[str, Any]]:
             row["mask"] = run_lengths(prediction.masks[i])
         rows.append(row)
     return rows
-
-
-def _skeleton_row(skeleton: Skeleton) -> dict[str, Any]:
-    return {
-        "name": skeleton.name,
-        "keypoints": list(skeleton.keypoints),
-        "edges": [list(edge) for edge in skeleton.edges],
-        "flip": list(skeleton.flip),
-        "sigmas": list(skeleton.sigmas),
-        "colors": list(skeleton.colors),
-        "groups": {name: list(indexes) for name, indexes in skeleton.groups.items()},
-    }
 
 
 def _skeleton(field: Field) -> Skeleton:
