@@ -19,6 +19,11 @@ VERSION = 1
 LOSES: frozenset[str] = frozenset()
 _KINDS = "biuf"  # numpy kinds of extras: bool, whole numbers, floats
 _MAX_MASK_PIXELS = 64_000_000
+_SURE_DIGITS, _ENOUGH_DIGITS = 6, 9
+"""So many digits are never too exact for a float32, and so many are always exact enough."""
+_LEAST_USUAL, _MOST_USUAL = 1e-9, 1e6
+_MORE_DIGITS = np.arange(_ENOUGH_DIGITS - _SURE_DIGITS + 1)[:, None]
+_TENS = np.array([float(f"1e{power}") for power in range(18)])
 
 
 def dump(prediction: Prediction) -> dict[str, Any]:
@@ -101,10 +106,12 @@ def load(data: Any) -> Prediction:
 
 
 def _instances(prediction: Prediction) -> list[dict[str, Any]]:
+    n, k = prediction.keypoint_scores.shape
     points = np.concatenate([prediction.keypoints, prediction.keypoint_scores[..., None]], axis=-1)
-    boxes, scores, points_rows = (
-        _numbers(a) for a in (prediction.boxes, prediction.scores, points)
-    )
+    columns = (prediction.boxes, prediction.scores[:, None], points.reshape(n, 3 * k))
+    table = _shortest(np.concatenate(columns, axis=1))  # all at once: most of the cost is per call
+    boxes, scores = table[:, :4].tolist(), table[:, 4].tolist()
+    points_rows = _lists(table[:, 5:].reshape(n, k, 3))
     covariances = prediction.covariances
     covariance_rows = None if covariances is None else _numbers(covariances)
     rows = []
@@ -155,19 +162,43 @@ def _key(name: str, field: Field) -> int:
 
 def _numbers(array: NDArray[Any]) -> Any:
     """Return nested lists; the shortest decimals that give the same float, null for NaN."""
-    if array.dtype.kind != "f":
+    if array.dtype.kind == "f":
+        return _lists(_shortest(array))
+    return array.tolist()
+
+
+def _lists(array: NDArray[np.float64]) -> Any:
+    """Return nested lists with null for NaN, and a word for what lies beyond all numbers."""
+    if np.isfinite(array).all():
         return array.tolist()
-    # str() of a float32 is its shortest exact form: 0.9, where float() gives 0.8999999761581421.
-    flat = [_number(text) for text in array.ravel().astype(str).tolist()]
-    shaped = np.empty(len(flat), dtype=object)
-    shaped[:] = flat
-    return shaped.reshape(array.shape).tolist()
+    shaped = array.astype(object)
+    shaped[np.isnan(array)] = None
+    shaped[np.isposinf(array)] = "inf"
+    shaped[np.isneginf(array)] = "-inf"
+    return shaped.tolist()
 
 
-def _number(text: str) -> float | str | None:
-    if text == "nan":
-        return None
-    return text if text.endswith("inf") else float(text)
+def _shortest(array: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the doubles of the shortest decimals that are read as the same floats.
+
+    That is 0.9 for the float32 whose double is 0.8999999761581421.
+    """
+    values = array.ravel()
+    found = values.astype(np.float64)
+    if values.dtype == np.float64:
+        return found.reshape(array.shape)
+    sizes = np.abs(found)
+    usual = np.zeros(len(found), np.bool_)
+    if values.dtype == np.float32:
+        usual = (sizes >= _LEAST_USUAL) & (sizes < _MOST_USUAL)
+        places = _SURE_DIGITS - 1 - np.floor(np.log10(sizes, where=usual, out=np.zeros_like(sizes)))
+        scales = _TENS[places.astype(np.int64) + _MORE_DIGITS]
+        near = np.rint(values * scales) / scales
+        first = (near.astype(np.float32) == values).argmax(axis=0)
+        found = np.where(usual, near[first, np.arange(len(found))], found)
+    for place in np.flatnonzero(np.isfinite(sizes) & (sizes != 0) & ~usual):
+        found[place] = float(str(values[place]))
+    return found.reshape(array.shape)
 
 
 def _array(fields: list[Field], shape: tuple[int, ...]) -> NDArray[np.float32]:

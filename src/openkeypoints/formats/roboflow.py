@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -113,16 +113,18 @@ def dump(
     answer: dict[str, Any] = {} if exclude_none else dict.fromkeys(_UNSET)
     width, height = prediction.image_size
     answer["image"] = {"width": int(width), "height": int(height)}
-    answer["predictions"] = [
-        _instance(row, exclude_none=exclude_none, by_alias=by_alias) for row in _rows(prediction)
-    ]
+    rows = _instances(prediction, by_alias=by_alias)
+    if exclude_none:
+        rows = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    answer["predictions"] = rows
     return answer
 
 
 def view(prediction: Prediction) -> Answer:
     """Return a read-only view with Roboflow's attribute names."""
     width, height = prediction.image_size
-    return Answer(tuple(_rows(prediction)), ImageSize(int(width), int(height)))
+    rows = _instances(prediction, by_alias=False)
+    return Answer(tuple(_row(**row) for row in rows), ImageSize(int(width), int(height)))
 
 
 def load(data: Any) -> Prediction:
@@ -164,7 +166,8 @@ def load(data: Any) -> Prediction:
     )
 
 
-def _rows(prediction: Prediction) -> list[InstanceRow]:
+def _instances(prediction: Prediction, *, by_alias: bool) -> list[dict[str, Any]]:
+    """Return all fields of each instance, those without a value as None."""
     x1, y1, x2, y2 = prediction.boxes.T.astype(np.float64)
     boxes = np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=-1).tolist()
     scores, class_ids = prediction.scores.tolist(), prediction.class_ids.tolist()
@@ -172,28 +175,30 @@ def _rows(prediction: Prediction) -> list[InstanceRow]:
     if prediction.track_ids is not None:
         tracks = [t if t >= 0 else None for t in prediction.track_ids.tolist()]
     ids = _detection_ids(prediction)
-    keypoints, points = _keypoint_rows(prediction), _point_rows(prediction)
+    keypoints, points = _keypoint_rows(prediction, by_alias=by_alias), _point_rows(prediction)
     return [
-        InstanceRow(
-            x=boxes[i][0],
-            y=boxes[i][1],
-            width=boxes[i][2],
-            height=boxes[i][3],
-            confidence=scores[i],
-            class_name=prediction.class_names[class_ids[i]],
-            class_confidence=None,
-            class_id=class_ids[i],
-            tracker_id=tracks[i],
-            detection_id=ids[i],
-            parent_id=None,
-            keypoints=keypoints[i],
-            points=points[i],
-        )
+        {
+            "x": boxes[i][0],
+            "y": boxes[i][1],
+            "width": boxes[i][2],
+            "height": boxes[i][3],
+            "confidence": scores[i],
+            "class" if by_alias else "class_name": prediction.class_names[class_ids[i]],
+            "class_confidence": None,
+            "class_id": class_ids[i],
+            "tracker_id": tracks[i],
+            "detection_id": ids[i],
+            "parent_id": None,
+            "keypoints": keypoints[i],
+            "points": points[i],
+        }
         for i in range(len(scores))
     ]
 
 
-def _keypoint_rows(prediction: Prediction) -> Sequence[tuple[KeypointRow, ...] | None]:
+def _keypoint_rows(
+    prediction: Prediction, *, by_alias: bool
+) -> Sequence[list[dict[str, Any]] | None]:
     if not prediction.skeletons:  # boxes alone: rows of an object detector have no such field
         return [None] * len(prediction)
     shown = np.isfinite(prediction.keypoints).all(axis=-1)
@@ -204,69 +209,65 @@ def _keypoint_rows(prediction: Prediction) -> Sequence[tuple[KeypointRow, ...] |
         skeleton = prediction.skeleton(i)
         names = skeleton.keypoints if skeleton else ()
         rows.append(
-            tuple(
-                KeypointRow(xy[i][j][0], xy[i][j][1], scores[i][j], j, name)
+            [
+                _keypoint(xy[i][j], scores[i][j], j, name, by_alias=by_alias)
                 for j, name in enumerate(names)
                 if visible[j]
-            )
+            ]
         )
     return rows
 
 
-def _point_rows(prediction: Prediction) -> Sequence[tuple[PointRow, ...] | None]:
+def _keypoint(
+    place: list[float], score: float, slot: int, name: str, *, by_alias: bool
+) -> dict[str, Any]:
+    x, y = place
+    row: dict[str, Any] = {"x": x, "y": y, "confidence": score, "class_id": slot}
+    if by_alias:  # the servers say ``class``, the pages of the vendor ``class_name``: both are read
+        row["class"] = name
+    row["class_name"] = name
+    return row
+
+
+def _point_rows(prediction: Prediction) -> Sequence[list[dict[str, float]] | None]:
     if prediction.masks is None or not len(prediction):
         return [None] * len(prediction)
     place = mask_letterbox(prediction)
     edges = (place.to_original(largest_contour(m), clip=True) for m in prediction.masks)
-    return [tuple(PointRow(x, y) for x, y in edge.tolist()) for edge in edges]
+    return [[{"x": x, "y": y} for x, y in edge.tolist()] for edge in edges]
 
 
-def _instance(row: InstanceRow, *, exclude_none: bool, by_alias: bool) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "x": row.x,
-        "y": row.y,
-        "width": row.width,
-        "height": row.height,
-        "confidence": row.confidence,
-        "class" if by_alias else "class_name": row.class_name,
-        "class_confidence": row.class_confidence,
-        "class_id": row.class_id,
-        "tracker_id": row.tracker_id,
-        "detection_id": row.detection_id,
-        "parent_id": row.parent_id,
-    }
-    fields["keypoints"] = (
-        None
-        if row.keypoints is None
-        else [_keypoint(point, by_alias=by_alias) for point in row.keypoints]
+def _row(
+    *,
+    keypoints: Sequence[Mapping[str, Any]] | None,
+    points: Sequence[Mapping[str, float]] | None,
+    **fields: Any,
+) -> InstanceRow:
+    return InstanceRow(
+        **fields,
+        keypoints=None if keypoints is None else tuple(KeypointRow(**p) for p in keypoints),
+        points=None if points is None else tuple(PointRow(**p) for p in points),
     )
-    fields["points"] = (
-        None if row.points is None else [{"x": point.x, "y": point.y} for point in row.points]
-    )
-    if exclude_none:
-        return {name: value for name, value in fields.items() if value is not None}
-    return fields
-
-
-def _keypoint(row: KeypointRow, *, by_alias: bool) -> dict[str, Any]:
-    fields = {"x": row.x, "y": row.y, "confidence": row.confidence, "class_id": row.class_id}
-    # The servers say ``class``, the pages of the vendor ``class_name``: clients read either.
-    alias = {"class": row.class_name} if by_alias else {}
-    return {**fields, **alias, "class_name": row.class_name}
 
 
 def _detection_ids(prediction: Prediction) -> list[str]:
     # Made from the contents, so that dict(), json() and the view of one prediction agree; the
     # timings tell the same picture asked for twice apart.
-    base = repr((prediction.model_id, sorted(prediction.timings.items()))).encode()
+    base = blake2b(
+        repr((prediction.model_id, sorted(prediction.timings.items()))).encode(), digest_size=16
+    )
+    if not (n := len(prediction)):
+        return []
     parts = (prediction.boxes, prediction.scores, prediction.class_ids, prediction.keypoints)
+    rows = np.concatenate([np.asarray(part, np.float64).reshape(n, -1) for part in parts], axis=1)
     seen: Counter[bytes] = Counter()
     ids = []
-    for row in zip(*parts, strict=True):
-        content = base + b"".join(np.asarray(value).tobytes() for value in row)
+    for row in rows:
+        content = row.tobytes()
         seen[content] += 1
-        digest = blake2b(content + bytes(seen[content]), digest_size=16).digest()
-        ids.append(str(UUID(bytes=digest, version=4)))
+        digest = base.copy()
+        digest.update(content + bytes(seen[content]))
+        ids.append(str(UUID(bytes=digest.digest(), version=4)))
     return ids
 
 

@@ -55,26 +55,34 @@ def dump(
     """
     size = np.array(prediction.image_size if normalize else (1, 1), np.float32)
     # Boxes are divided in double precision and points in single: the recorded last digits show it.
-    boxes = prediction.boxes / np.tile(size.astype(np.float64), 2)
+    boxes = (prediction.boxes / np.tile(size.astype(np.float64), 2)).tolist()
+    scores, visible = prediction.scores.tolist(), prediction.keypoint_scores.tolist()
+    known = np.isfinite(prediction.keypoints)
+    places = np.where(known, prediction.keypoints, np.float32(0)) / size
+    xs, ys = places[..., 0].tolist(), places[..., 1].tolist()
+    with_scores = prediction.details.get("keypoint_values") != 2
     outlines = _outlines(prediction)
     rows = []
     for i, class_id in enumerate(prediction.class_ids.tolist()):
         row: dict[str, Any] = {
             "name": prediction.class_names[class_id],
             "class": class_id,
-            "confidence": round(float(prediction.scores[i]), decimals),
+            "confidence": round(scores[i], decimals),
             "box": dict(zip(("x1", "y1", "x2", "y2"), _rounded(boxes[i], decimals), strict=True)),
         }
         if prediction.track_ids is not None and prediction.track_ids[i] >= 0:
             row["track_id"] = int(prediction.track_ids[i])
         if outlines is not None:
-            row["segments"] = _columns(outlines[i] / size, decimals)
+            x, y = (outlines[i] / size).T.tolist()
+            row["segments"] = {"x": _rounded(x, decimals), "y": _rounded(y, decimals)}
         if (skeleton := prediction.skeleton(i)) is not None:
-            places = np.nan_to_num(prediction.keypoints[i, : len(skeleton)], nan=0.0)
-            row["keypoints"] = _columns(places / size, decimals)
-            if prediction.details.get("keypoint_values") != 2:
-                scores = prediction.keypoint_scores[i, : len(skeleton)]
-                row["keypoints"]["visible"] = _rounded(scores, decimals)
+            k = len(skeleton)
+            row["keypoints"] = {
+                "x": _rounded(xs[i][:k], decimals),
+                "y": _rounded(ys[i][:k], decimals),
+            }
+            if with_scores:
+                row["keypoints"]["visible"] = _rounded(visible[i][:k], decimals)
         rows.append(row)
     return rows
 
@@ -188,13 +196,9 @@ def load(
 # ------------------------------------------------------------------------------- writing
 
 
-def _rounded(values: NDArray[np.floating[Any]], decimals: int) -> list[float]:
+def _rounded(values: list[float], decimals: int) -> list[float]:
     # Python's round gives the nearest decimal of the exact number; numpy's can be one off.
-    return [round(value, decimals) for value in values.tolist()]
-
-
-def _columns(points: NDArray[np.floating[Any]], decimals: int) -> dict[str, list[float]]:
-    return {"x": _rounded(points[:, 0], decimals), "y": _rounded(points[:, 1], decimals)}
+    return [round(value, decimals) for value in values]
 
 
 def _speed(prediction: Prediction) -> dict[str, float]:
