@@ -195,6 +195,18 @@ class Prediction:
         extras = {name: value[rows] for name, value in self.extras.items()}
         return replace(self, **arrays, extras=extras)
 
+    def with_timings(self, timings: Mapping[str, float]) -> Self:
+        """Return the same prediction with other timings; the arrays are shared, not checked again.
+
+        Args:
+            timings: milliseconds by stage, in the place of all that were there.
+        """
+        other = object.__new__(type(self))
+        for name in _PREDICTION_FIELDS:
+            object.__setattr__(other, name, getattr(self, name))
+        object.__setattr__(other, "timings", MappingProxyType(dict(timings)))
+        return other
+
     def skeleton(self, row: int) -> Skeleton | None:
         """Return the skeleton of one instance, None where its class has no keypoints."""
         return self.skeletons.get(int(self.class_ids[row]))
@@ -238,6 +250,9 @@ class Prediction:
     def image(self) -> Any:
         """Read-only ``width`` and ``height``, as in Roboflow's answers."""
         return _formats().roboflow.view(self).image
+
+
+_PREDICTION_FIELDS = tuple(f.name for f in fields(Prediction))
 
 
 def empty_prediction(

@@ -17,21 +17,29 @@ class ServiceTime:
     """How long a run of n images takes: a line fitted on the last runs."""
 
     def __init__(self) -> None:
-        self._runs: deque[tuple[int, float]] = deque(maxlen=RUNS)
+        self._runs: deque[tuple[int, float]] = deque()
+        self._sums = (0.0, 0.0, 0.0, 0.0)  # of n, t, n * n and n * t
         self._line: tuple[float, float] | None = None
 
     def add(self, images: int, seconds: float) -> None:
         """Take one more run into account."""
         self._runs.append((images, seconds))
+        self._count(images, seconds, 1)
+        if len(self._runs) > RUNS:
+            self._count(*self._runs.popleft(), -1)
         count = len(self._runs)
-        mean_n = sum(n for n, _ in self._runs) / count
-        mean_t = sum(t for _, t in self._runs) / count
-        spread = sum((n - mean_n) ** 2 for n, _ in self._runs)
+        n, t, nn, nt = self._sums
+        mean_n, mean_t = n / count, t / count
+        spread = nn - n * mean_n
         slope = mean_t / mean_n  # of runs of one size nothing more is known
-        if spread:
-            both = sum((n - mean_n) * (t - mean_t) for n, t in self._runs)
-            slope = min(slope, max(0.0, both / spread))
+        if spread > 0:
+            slope = min(slope, max(0.0, (nt - n * mean_t) / spread))
         self._line = slope, mean_t - slope * mean_n
+
+    def _count(self, n: int, t: float, sign: int) -> None:
+        row = (n, t, n * n, n * t)
+        a, b, c, d = (total + sign * value for total, value in zip(self._sums, row, strict=True))
+        self._sums = a, b, c, d
 
     def seconds(self, images: int) -> float | None:
         """Return the predicted seconds of a run, None before the first."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from openkeypoints.settings import Settings
 
 Decoded = tuple[Image, float]
 """A picture, and the milliseconds that it took."""
+Done = Callable[[list[Decoded] | OpenKeypointsError], None]
+"""Gets the pictures of a call in their order, or the first error."""
 CHANNELS = 3
 
 logger = logging.getLogger(__name__)
@@ -31,55 +34,91 @@ class Decoder:
         self._threads = ThreadPoolExecutor(limits.decode_threads, thread_name_prefix="okp-decode")
         self._settings = Settings(max_pixels=limits.max_pixels, offline=True)
 
-    async def decode(self, call: Call, claim: Claim) -> list[Decoded]:
-        """Return the pictures of a call in their order; one that is bad fails the call.
+    def start(self, call: Call, claim: Claim, done: Done) -> Decoding:
+        """Begin with the pictures of a call; one that is bad fails the call.
 
         Args:
             call: bytes are decoded, arrays are passed on.
             claim: gets the pixels of each picture before they are decoded, and may refuse.
-
-        Raises:
-            InputError: a picture cannot be read; of several, the message says which.
-            OverloadedError: there is no memory for the pixels.
+            done: is called once, in a thread of the pool, or here if there is nothing to decode.
         """
-        loop = asyncio.get_running_loop()
-        pending = [
-            loop.run_in_executor(self._threads, self._decode, image, (call, index), claim)
-            for index, image in enumerate(call.images)
-            if isinstance(image, bytes)
-        ]
-        try:
-            decoded = iter(await asyncio.gather(*pending))
-        except OpenKeypointsError:
-            for other in pending:  # those that have not begun need not
-                other.cancel()
-            raise
-        return [next(decoded) if isinstance(i, bytes) else (i, 0.0) for i in call.images]
+        decoding = Decoding(call, claim, done, self._settings)
+        decoding.begin(self._threads)
+        return decoding
 
     def close(self) -> None:
         """Drop what has not begun; what is being decoded finishes unheard."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, data: bytes, place: tuple[Call, int], claim: Claim) -> Decoded:
+
+class Decoding:
+    """The pictures of one call on their way through the pool."""
+
+    def __init__(self, call: Call, claim: Claim, done: Done, settings: Settings) -> None:
+        self._call, self._claim, self._done, self._settings = call, claim, done, settings
+        self._lock = threading.Lock()
+        self._ended = False
+        self._pending: list[Future[None]] = []
+        self._found: dict[int, Decoded] = {
+            index: (image, 0.0)
+            for index, image in enumerate(call.images)
+            if not isinstance(image, bytes)
+        }
+
+    def begin(self, threads: ThreadPoolExecutor) -> None:
+        """Give the pictures to the threads of a pool."""
+        waiting = [
+            (index, image)
+            for index, image in enumerate(self._call.images)
+            if isinstance(image, bytes)
+        ]
+        if not waiting:
+            self._done([self._found[index] for index in range(len(self._found))])
+            return
+        self._pending = [threads.submit(self._decode, index, data) for index, data in waiting]
+
+    def cancel(self) -> None:
+        """Decode no more of them: nobody waits. After the end it does nothing."""
+        with self._lock:
+            self._ended = True
+        for future in self._pending:
+            future.cancel()
+
+    def _decode(self, index: int, data: bytes) -> None:
+        if self._ended:
+            return
         began = time.perf_counter()
-        call, index = place
         try:
             image = read_image(
                 data,
                 settings=self._settings,
-                orient=call.orient,
-                on_size=lambda width, height: claim.add(width * height * CHANNELS),
+                orient=self._call.orient,
+                on_size=lambda width, height: self._claim.add(width * height * CHANNELS),
             )
         except OpenKeypointsError as error:
-            raise numbered(error, index, len(call.images)) from None
+            # The frames of its traceback hold the picture.
+            self._fail(numbered(error.with_traceback(None), index, len(self._call.images)))
         except Exception:
             logger.exception("A picture could not be decoded.")
-            raise numbered(
-                InferenceError("The picture could not be decoded; the log has the reason."),
-                index,
-                len(call.images),
-            ) from None
-        return image, (time.perf_counter() - began) * 1e3
+            broken = InferenceError("The picture could not be decoded; the log has the reason.")
+            self._fail(numbered(broken, index, len(self._call.images)))
+        else:
+            self._keep(index, (image, (time.perf_counter() - began) * 1e3))
+
+    def _keep(self, index: int, decoded: Decoded) -> None:
+        with self._lock:
+            self._found[index] = decoded
+            if self._ended or len(self._found) < len(self._call.images):
+                return
+            self._ended = True
+        self._done([self._found[index] for index in range(len(self._found))])
+
+    def _fail(self, error: OpenKeypointsError) -> None:
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+        self._done(error)
 
 
 def numbered(error: OpenKeypointsError, index: int, count: int) -> OpenKeypointsError:

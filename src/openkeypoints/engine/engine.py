@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from functools import partial
 
-from openkeypoints.engine.admission import MIN_RETRY_S, ByteBudget, Claim
+from openkeypoints.engine.admission import MIN_RETRY_S, ByteBudget
 from openkeypoints.engine.calls import Answer, Call, Loaded, Stats
-from openkeypoints.engine.decoding import Decoded, Decoder, memory_of
+from openkeypoints.engine.decoding import Decoder, memory_of
+from openkeypoints.engine.jobs import Job
 from openkeypoints.engine.limits import Limits
 from openkeypoints.engine.pool import Pool
 from openkeypoints.errors import InputError, OpenKeypointsError, OverloadedError
@@ -176,24 +177,21 @@ class Engine:
                 executor = await self._pool.ready(entry, deadline)
                 with executor.admit(len(call.images), deadline) as ticket:
                     began = time.monotonic()
-                    decoded = await self._decode(call, claim, deadline)
-                    decoding_s = time.monotonic() - began
-                    images = [image for image, _ in decoded]
-                    found, last_turn = await executor.run(call, images, deadline, ticket)
+                    job = Job(call, deadline)
+                    # The threads hand the pictures on by themselves: the loop has enough to do.
+                    decoding = self._decoder.start(
+                        call, claim, partial(executor.submit, job, ticket)
+                    )
+                    try:
+                        found = await executor.outcome(job)
+                    finally:
+                        decoding.cancel()
         predictions = [
-            replace(prediction, timings={**prediction.timings, "decode": decode_ms})
-            for prediction, (_, decode_ms) in zip(found, decoded, strict=True)
+            prediction.with_timings({**prediction.timings, "decode": decode_ms})
+            for prediction, decode_ms in zip(found, job.decode_ms, strict=True)
         ]
-        waited_ms = max(0.0, last_turn - arrived - decoding_s) * 1e3
-        return Answer(predictions, images, cold_start, waited_ms)
-
-    async def _decode(self, call: Call, claim: Claim, deadline: float) -> list[Decoded]:
-        try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                return await self._decoder.decode(call, claim)
-        except TimeoutError:
-            message = "The pictures of this call were not decoded before its deadline: try again."
-            raise OverloadedError(message, MIN_RETRY_S, "deadline") from None
+        waited_s = job.last_turn - job.submitted + began - arrived
+        return Answer(predictions, job.images, cold_start, max(0.0, waited_s) * 1e3)
 
     def _check(self, call: Call) -> None:
         count = len(call.images)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from openkeypoints.engine.admission import MIN_RETRY_S, ServiceTime, predicted_wait
-from openkeypoints.engine.calls import Call, ModelState, ModelStats
+from openkeypoints.engine.calls import ModelState, ModelStats
+from openkeypoints.engine.decoding import Decoded
 from openkeypoints.engine.jobs import Job, Outcome, Turn
 from openkeypoints.engine.limits import Limits
 from openkeypoints.errors import (
@@ -22,7 +23,7 @@ from openkeypoints.errors import (
     OverloadReason,
 )
 from openkeypoints.models.base import Model
-from openkeypoints.results import Image, Prediction
+from openkeypoints.results import Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -125,29 +126,42 @@ class Executor:
             with self._lock:
                 self._decoding -= ticket.images
 
-    async def run(
-        self, call: Call, images: list[Image], deadline: float, ticket: Ticket
-    ) -> tuple[list[Prediction], float]:
-        """Return the predictions in the order of the images, and when the last one had its turn.
+    def submit(self, job: Job, ticket: Ticket, decoded: list[Decoded] | OpenKeypointsError) -> None:
+        """Queue the images of an admitted call, or fail it with an error. Thread-safe."""
+        if isinstance(decoded, OpenKeypointsError):
+            self._on_loop(job.refuse, decoded)
+            return
+        with self._lock:
+            if self._refusal is not None or job.dropped:  # whoever waited has been told
+                return
+            self._decoding -= ticket.images
+            ticket.images = 0
+            job.images = [image for image, _ in decoded]
+            job.decode_ms = [milliseconds for _, milliseconds in decoded]
+            job.submitted = job.last_turn = time.monotonic()
+            self._queue.append(job)
+            self._waiting += len(job.images)
+            self._lock.notify(len(job.images))
+
+    async def outcome(self, job: Job) -> list[Prediction]:
+        """Return the predictions in the order of the images.
 
         Cancelling drops the images that have not begun; the others finish unheard.
 
         Raises:
             OverloadedError: the turn did not come before the deadline, or the model hangs.
             InferenceError: the model broke down.
-            OpenKeypointsError: what the model raises.
+            OpenKeypointsError: a picture is bad, or what the model raises.
         """
-        job = Job(call, images, deadline)
-        self._submit(job, ticket)
         self._active.add(job)
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._limits.hang_s, self._look_for_hangs)
+        left = max(0.0, job.deadline - time.monotonic())
+        timer = self._loop.call_later(left, self._expire, job, self._limits.grace_s)
         try:
-            await asyncio.wait((job.done,), timeout=max(0.0, deadline - time.monotonic()))
-            if not job.done.done() and self._all_begun(job):
-                await asyncio.wait((job.done,), timeout=self._limits.grace_s)
-            if not job.done.done():
-                raise self._too_late()
-            return job.done.result(), job.last_turn
+            return await job.done
         finally:
+            timer.cancel()
             self._active.discard(job)
             self._withdraw(job)
             job.abandon()
@@ -191,22 +205,16 @@ class Executor:
         backlog = self._waiting + self._decoding + self._running
         return predicted_wait(backlog, self._service, streams=self.streams, batch=self._batch)
 
-    def _submit(self, job: Job, ticket: Ticket) -> None:
-        with self._lock:
-            if self._refusal is not None:
-                raise self._refused()
-            self._decoding -= ticket.images
-            ticket.images = 0
-            job.submitted = job.last_turn = time.monotonic()
-            self._queue.append(job)
-            self._waiting += len(job.images)
-            self._lock.notify(len(job.images))
-        if self._watch is None:
-            self._watch = self._loop.call_later(self._limits.hang_s, self._look_for_hangs)
+    def _expire(self, job: Job, grace_s: float) -> None:
+        """Fail a call whose deadline has come; one that runs by now has a little longer."""
+        if grace_s and self._all_begun(job):
+            self._loop.call_later(grace_s, self._expire, job, 0.0)
+        else:
+            job.refuse(self._too_late(job))
 
     def _all_begun(self, job: Job) -> bool:
         with self._lock:
-            return not job.waiting
+            return bool(job.submitted) and not job.waiting
 
     def _withdraw(self, job: Job) -> None:
         with self._lock:
@@ -220,7 +228,7 @@ class Executor:
         now = time.monotonic()
         with self._lock:
             oldest = min(self._runs.values(), default=now)
-            idle = not self._runs and not self._queue
+            idle = not self._runs and not self._active
         left = oldest + self._limits.hang_s - now
         if left <= 0:
             logger.error("The model %r hangs; it is replaced.", self._id)
@@ -237,7 +245,10 @@ class Executor:
         message, reason = self._refusal or ("", "draining")
         return OverloadedError(message, MIN_RETRY_S, reason)
 
-    def _too_late(self) -> OverloadedError:
+    def _too_late(self, job: Job) -> OverloadedError:
+        if not job.submitted:
+            message = "The pictures of this call were not decoded before its deadline: try again."
+            return OverloadedError(message, MIN_RETRY_S, "deadline")
         with self._lock:
             wait = self._predicted_wait()
         return OverloadedError(
@@ -382,7 +393,7 @@ class Executor:
             turn.job.settle(turn.index, outcome)
 
     def _refuse_late(self, job: Job) -> None:
-        job.refuse(self._too_late())
+        job.refuse(self._too_late(job))
 
     def _on_loop(self, work: Callable[..., object], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more

@@ -16,23 +16,26 @@ Outcome = Prediction | OpenKeypointsError
 
 
 class Job:
-    """The decoded images of one call, whose turns come one by one.
+    """The images of one call, whose turns come one by one when they have been decoded.
 
-    ``begun`` and ``dropped`` belong to the executor's lock, the rest to the event loop.
+    ``done`` and what it takes belong to the event loop, the rest to the executor's lock.
 
     Attributes:
         call: what was asked.
-        images: RGB arrays.
+        images: RGB arrays; none before they are decoded.
+        decode_ms: how long each of them took.
         deadline: on the monotonic clock.
         done: the predictions, when all are there.
         begun: how many images have had their turn.
-        submitted: when it joined the queue.
+        submitted: when it joined the queue, 0 before.
         last_turn: when the last of them had.
         dropped: nobody waits for it any more.
     """
 
-    def __init__(self, call: Call, images: list[Image], deadline: float) -> None:
-        self.call, self.images, self.deadline = call, images, deadline
+    def __init__(self, call: Call, deadline: float) -> None:
+        self.call, self.deadline = call, deadline
+        self.images: list[Image] = []
+        self.decode_ms: list[float] = []
         self.done: asyncio.Future[list[Prediction]] = asyncio.get_running_loop().create_future()
         self.begun = 0
         self.submitted = self.last_turn = 0.0

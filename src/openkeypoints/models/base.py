@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Protocol, Self, cast
@@ -253,7 +253,7 @@ class Model:
         pictures = [read_image(s, color=color, settings=self._settings) for s in sources]
         decode_ms = (time.perf_counter() - began) * 1e3 / max(1, len(sources))
         found = self.predictor.predict(pictures, request)
-        return [replace(p, timings={"decode": decode_ms, **p.timings}) for p in found]
+        return [p.with_timings({"decode": decode_ms, **p.timings}) for p in found]
 
     __call__ = infer
 

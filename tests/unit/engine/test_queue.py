@@ -12,6 +12,7 @@ import pytest
 
 from openkeypoints.engine import Call, Engine
 from openkeypoints.engine.executor import Executor
+from openkeypoints.engine.jobs import Job
 from openkeypoints.errors import InputError, OverloadedError
 from openkeypoints.models.base import InferOptions
 from tests.unit.engine.stubs import Shop, call, entered, limits, one_running, picture, run, until
@@ -146,8 +147,11 @@ def test_the_turn_of_a_call_that_is_too_late_is_passed_over() -> None:
         await engine.load("a")
         executor = engine._pool._table["a"].executor
         assert executor is not None
-        with executor.admit(1, 1e12) as ticket, pytest.raises(OverloadedError):
-            await executor.run(call(), [picture()], deadline=0.0, ticket=ticket)
+        job = Job(call(), deadline=0.0)
+        with executor.admit(1, 1e12) as ticket:
+            executor.submit(job, ticket, [(picture(), 0.0)])
+            with pytest.raises(OverloadedError):
+                await executor.outcome(job)
         assert shop.opened[0].seen == []
 
     run(work())
