@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from openkeypoints.errors import InputError
@@ -220,6 +221,7 @@ class ServerConfig:
             ) from None
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Tell whether an address, or the usual name for it, is reached from this machine alone."""
     bare = host.strip("[]").lower()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -91,18 +91,24 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Re
     Raises:
         ClientDisconnect: the client is gone.
     """
-    working = asyncio.ensure_future(work)
+    own = cast("asyncio.Task[Any]", asyncio.current_task())
+    watching = True
+
+    def leave(_: asyncio.Task[None]) -> None:
+        if watching:
+            own.cancel()
+
     leaving = asyncio.ensure_future(_gone(request))
+    leaving.add_done_callback(leave)
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if leaving.done() and not own.uncancel():  # nobody else cancelled it
+            raise ClientDisconnect from None
+        raise
     finally:
+        watching = False
         leaving.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
 
 
 async def _gone(request: Request) -> None:

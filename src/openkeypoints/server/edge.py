@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,10 +20,10 @@ REQUEST_ID = "okp.request_id"
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _UNROUTED = "none"
 SECURITY_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "x-frame-options": "DENY",
-    "cross-origin-resource-policy": "same-origin",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"x-frame-options": b"DENY",
+    b"cross-origin-resource-policy": b"same-origin",
 }
 
 
@@ -123,16 +122,15 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
+            own = dict(SECURITY_HEADERS)
             if self._cors:
-                headers["cross-origin-resource-policy"] = "cross-origin"
-            headers["x-request-id"] = self._request_id
+                own[b"cross-origin-resource-policy"] = b"cross-origin"
+            own[b"x-request-id"] = self._request_id.encode()
             if stages := self._scope.get(STAGES):
-                headers["server-timing"] = ", ".join(
-                    f"{name};dur={milliseconds:.2f}" for name, milliseconds in stages.items()
-                )
+                told = (f"{name};dur={milliseconds:.2f}" for name, milliseconds in stages.items())
+                own[b"server-timing"] = ", ".join(told).encode()
+            kept = (header for header in message["headers"] if header[0] not in own)
+            message["headers"] = [*kept, *own.items()]
         elif message["type"] == "http.response.body":
             self.bytes += len(message.get("body", b""))
         await self._send(message)

@@ -25,6 +25,8 @@ _SECRETS = (
     (re.compile(r"\bokp_[a-z0-9-]{1,32}_[A-Za-z0-9_-]{8,}"), "okp_***"),
     (re.compile(r"(?i)(\b[a-z][a-z0-9+.-]{0,30}://)[^/\s@\"']+@"), r"\1***@"),
 )
+_SUSPICIOUS = re.compile(r"(?i)api|token|secret|password|bearer|okp_|@|[^\x20-\x7e]")
+"""What every secret and every control character has; most texts have none of it."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _access = logging.getLogger("openkeypoints.server.access")
 _log = logging.getLogger("openkeypoints.server")
@@ -39,7 +41,9 @@ def redact(text: str) -> str:
 
 def clean(text: str, most: int = MAX_TEXT) -> str:
     """Return a text that a log can hold: redacted, in one line, of bounded length."""
-    text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", redact(text[: most * 2]))
+    text = text[: most * 2]
+    if _SUSPICIOUS.search(text):
+        text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", redact(text))
     return text if len(text) <= most else text[:most] + "..."
 
 
@@ -69,6 +73,8 @@ def start_logging(stream: TextIO | None = None, *, level: int = logging.INFO) ->
         stream: default: standard error.
         level: of our own loggers; others show warnings and worse.
     """
+    # What no line of ours has need not be looked up for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from openkeypoints.errors import (
-    FormatError,
     OpenKeypointsError,
     OverloadedError,
     PermissionDeniedError,
@@ -37,30 +37,42 @@ def surface_route(render_error: RenderError, *, public: bool = False) -> type[AP
     """
 
     class SurfaceRoute(APIRoute):
-        """A route whose errors are answered in the words of its surface."""
+        """A route whose errors are answered in the words of its surface.
 
-        def get_route_handler(self) -> Handler:
-            handle = super().get_route_handler()
+        Its handlers take the request and nothing else, so none of FastAPI's own machinery between
+        route and handler runs: it solves dependencies that there are not, and costs as much as
+        the rest of the way.
+        """
 
-            async def answer(request: Request) -> Response:
-                try:
-                    response = await handle(request)
-                    if public or CALLER in request.scope:
-                        return response
-                    _log.error("The route %s answered without asking who calls.", self.path)
-                    error: OpenKeypointsError = PermissionDeniedError("This route is closed.")
-                except OpenKeypointsError as raised:
-                    error = raised
-                except RequestValidationError as raised:
-                    error = RequestFormatError(raised)
-                except ClientDisconnect:
-                    return Response(status_code=_GONE)
-                except Exception:  # noqa: BLE001  # arch: a client gets an answer, the log the cause
-                    _log.exception("The route %s broke down.", self.path)
-                    error = InternalError()
-                return failed(error, request, render_error)
+        def __init__(self, path: str, endpoint: Handler, **options: Any) -> None:
+            super().__init__(path, endpoint, **options)
+            self._beginning = path.partition("{")[0]
+            self.app = self._serve
 
-            return answer
+        def matches(self, scope: Scope) -> tuple[Match, Scope]:
+            if self._beginning not in scope["path"]:  # most routes, told without their pattern
+                return Match.NONE, {}
+            return super().matches(scope)
+
+        async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+            response = await self._answer(Request(scope, receive, send))
+            await response(scope, receive, send)
+
+        async def _answer(self, request: Request) -> Response:
+            try:
+                response: Response = await self.endpoint(request)
+                if public or CALLER in request.scope:
+                    return response
+                _log.error("The route %s answered without asking who calls.", self.path)
+                error: OpenKeypointsError = PermissionDeniedError("This route is closed.")
+            except OpenKeypointsError as raised:
+                error = raised
+            except ClientDisconnect:
+                return Response(status_code=_GONE)
+            except Exception:  # noqa: BLE001  # arch: a client gets an answer, the log the cause
+                _log.exception("The route %s broke down.", self.path)
+                error = InternalError()
+            return failed(error, request, render_error)
 
     return SurfaceRoute
 
@@ -72,23 +84,6 @@ class InternalError(OpenKeypointsError):
         super().__init__(
             "Something broke in the server; its log says what, under this request's id."
         )
-
-
-class RequestFormatError(FormatError):
-    """Parameters of a request do not fit.
-
-    Attributes:
-        details: where and why, one entry each, without what the client sent.
-    """
-
-    def __init__(self, error: RequestValidationError) -> None:
-        self.details = [
-            {"type": entry["type"], "loc": list(entry["loc"]), "msg": entry["msg"]}
-            for entry in error.errors()
-        ]
-        first = self.details[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        super().__init__(f"{where or 'The request'}: {first['msg']}.")
 
 
 def failed(error: OpenKeypointsError, request: Request, render: RenderError) -> Response:

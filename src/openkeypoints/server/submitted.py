@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 from starlette.requests import Request
 
 from openkeypoints.errors import ImageDecodeError, ImageTooLargeError, InputError
 from openkeypoints.image_files import film_format, is_media
+from openkeypoints.images import decode_base64
 from openkeypoints.server.context import context_of, timing, unless_gone
 
 _HEAD = 1024
@@ -85,8 +83,8 @@ def _from_base64(head: bytes) -> bytes | None:
         kind, comma, text = text.partition(",")
         if not comma or not kind.lower().endswith(";base64"):
             return None
-    text = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
+    text = "".join(text.split()).rstrip("=")
     try:
-        return base64.b64decode(text[: len(text) // 4 * 4], validate=True)
-    except binascii.Error:
+        return decode_base64(text[: len(text) // 4 * 4])
+    except ValueError:
         return None

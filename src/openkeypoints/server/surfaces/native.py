@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from openkeypoints.engine import Call, Loaded
 from openkeypoints.errors import FormatError, InputError, OpenKeypointsError
-from openkeypoints.formats import dumps
+from openkeypoints.formats import dump
 from openkeypoints.models import Model, Variant
+from openkeypoints.server.answers import json_response
 from openkeypoints.server.arguments import Arguments
 from openkeypoints.server.context import (
     Context,
@@ -60,7 +60,7 @@ def router() -> APIRouter:
 def render_error(error: OpenKeypointsError, request: Request) -> Response:  # noqa: ARG001
     """Return an error as these routes show it."""
     status = 400 if isinstance(error, FormatError) else error.http_status
-    return JSONResponse({"error": str(error)}, status)
+    return json_response({"error": str(error)}, status)
 
 
 # ------------------------------------------------------------------------------------- models
@@ -73,7 +73,7 @@ async def _models(request: Request) -> Response:
     catalogue, loaded = context.catalogue, context.engine.loaded()
     ids = dict.fromkeys((*catalogue.ids(), *loaded, *catalogue.loadable()))
     rows = [_row(context, model_id, loaded.get(model_id)) for model_id in ids]
-    return JSONResponse({"models": rows, "default": catalogue.pinned[0]})
+    return json_response({"models": rows, "default": catalogue.pinned[0]})
 
 
 def _row(context: Context, model_id: str, loaded: Loaded | None) -> dict[str, Any]:
@@ -96,7 +96,7 @@ async def _model(request: Request) -> Response:
     model_id = context.catalogue.resolve(request.path_params["model"], caller)
     loading = context.engine.load(model_id, context.engine.limits.deadline_s)
     loaded = await unless_gone(request, loading)
-    return JSONResponse({**_row(context, model_id, loaded), **_described(loaded.model)})
+    return json_response({**_row(context, model_id, loaded), **_described(loaded.model)})
 
 
 def _described(model: Model) -> dict[str, Any]:
@@ -125,22 +125,27 @@ async def _predict(request: Request) -> Response:
     model_id = context_of(request).catalogue.resolve(request.path_params["model"], caller)
     arguments = Arguments(request.query_params)
     written = FORMAT.read(arguments, "openkeypoints")
+    confidence = CONFIDENCE.read(arguments, None)
+    iou_threshold = IOU.read(arguments, None)
+    keypoint_confidence = KEYPOINT_CONFIDENCE.read(arguments, 0.0)
+    max_detections = MAX_DETECTIONS.read(arguments, 300)
+    class_filter = _classes(request)
     call = Call(
         model_id,
-        images=(),
-        confidence=CONFIDENCE.read(arguments, None),
-        iou_threshold=IOU.read(arguments, None),
-        keypoint_confidence=KEYPOINT_CONFIDENCE.read(arguments, 0.0),
-        max_detections=MAX_DETECTIONS.read(arguments, 300),
-        class_filter=_classes(request),
+        images=(await _picture(request),),  # the rest is checked before it is read
+        confidence=confidence,
+        iou_threshold=iou_threshold,
+        keypoint_confidence=keypoint_confidence,
+        max_detections=max_detections,
+        class_filter=class_filter,
     )
-    answer = await infer(request, replace(call, images=(await _picture(request),)))
+    answer = await infer(request, call)
     prediction = answer.predictions[0]
     if prediction.masks is None:
-        text = dumps(prediction, written)
+        found = dump(prediction, written)
     else:  # run lengths and outlines of masks take their time
-        text = await asyncio.to_thread(dumps, prediction, written)
-    return Response(text, media_type="application/json")
+        found = await asyncio.to_thread(dump, prediction, written)
+    return json_response(found)
 
 
 def _classes(request: Request) -> tuple[str | int, ...] | None:

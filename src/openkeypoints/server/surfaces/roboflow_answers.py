@@ -20,6 +20,7 @@ from openkeypoints.formats import roboflow
 from openkeypoints.images import encode_image
 from openkeypoints.models import Model
 from openkeypoints.results import Image, Prediction
+from openkeypoints.server.answers import json_bytes
 from openkeypoints.server.surfaces.roboflow_params import Wanted
 
 MODEL_NAME = "okp.roboflow_model"
@@ -43,9 +44,8 @@ def json_answer(
         status: of the answer.
         cold: the model, if this request had to wait for its loading.
     """
-    text = json.dumps(body, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return Response(
-        text.encode(), status, headers(request, cold=cold), media_type="application/json"
+        json_bytes(body), status, headers(request, cold=cold), media_type="application/json"
     )
 
 

@@ -16,15 +16,15 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from openkeypoints import __version__
 from openkeypoints.engine import Call
 from openkeypoints.errors import OpenKeypointsError, OverloadedError, RateLimitError
-from openkeypoints.formats import json_text
 from openkeypoints.formats.ultralytics import dump, service_answer
 from openkeypoints.models.base import InferOptions
 from openkeypoints.results import Prediction
+from openkeypoints.server.answers import json_bytes, json_response
 from openkeypoints.server.context import (
     Context,
     authorise,
@@ -102,12 +102,12 @@ def router() -> APIRouter:
 def render_rows_error(error: OpenKeypointsError, request: Request) -> Response:  # noqa: ARG001
     """Return an error as the first generation shows it."""
     content = {"success": False, "message": str(error), "data": {}}
-    return JSONResponse(content, _status(error))
+    return json_response(content, _status(error))
 
 
 def render_error(error: OpenKeypointsError, request: Request) -> Response:  # noqa: ARG001
     """Return an error as the later generations show it."""
-    response = JSONResponse({"error": str(error)}, _status(error))
+    response = json_response({"error": str(error)}, _status(error))
     if isinstance(error, RateLimitError):
         free = datetime.now(UTC) + timedelta(seconds=error.retry_after_s)
         response.headers["x-ratelimit-reset"] = free.isoformat(timespec="milliseconds")
@@ -127,9 +127,9 @@ async def _rows(request: Request) -> Response:
     asked = await read_asked(request, iou_threshold=ROWS_IOU, missing=_NO_PICTURE)
     prediction = await _found(request, model_id, asked)
 
-    def write() -> str:
+    def write() -> bytes:
         rows = dump(prediction, normalize=asked.normalize, decimals=asked.decimals)
-        return json_text({"success": True, "message": "Inference complete.", "data": rows})
+        return json_bytes({"success": True, "message": "Inference complete.", "data": rows})
 
     return await _written(prediction, write)
 
@@ -138,7 +138,7 @@ async def _images(request: Request, model_id: str, asked: Asked, began: float) -
     arrived = time.monotonic()
     prediction = await _found(request, model_id, asked)
 
-    def write() -> str:
+    def write() -> bytes:
         now = time.monotonic()
         answer = service_answer(
             [prediction],
@@ -148,7 +148,7 @@ async def _images(request: Request, model_id: str, asked: Asked, began: float) -
             normalize=asked.normalize,
             decimals=asked.decimals,
         )
-        return json_text(answer)
+        return json_bytes(answer)
 
     return await _written(prediction, write)
 
@@ -186,7 +186,7 @@ async def _sized(context: Context, model_id: str, side: int) -> InferOptions:
     return InferOptions(input_size=(side, side))
 
 
-async def _written(prediction: Prediction, write: Callable[[], str]) -> Response:
+async def _written(prediction: Prediction, write: Callable[[], bytes]) -> Response:
     # Outlines of masks take as long as a small network; everything else is done in no time.
     text = await asyncio.to_thread(write) if prediction.masks is not None else write()
     return Response(text, media_type="application/json")
@@ -215,4 +215,4 @@ async def _health(request: Request, model_id: str) -> Response:
     except OverloadedError as error:
         answer = {"healthy": False, "status": error.http_status, "error": str(error)}
     answer["latencyMs"] = round((context.clock() - began) * 1e3, 3)
-    return JSONResponse(answer)
+    return json_response(answer)
