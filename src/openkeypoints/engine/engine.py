@@ -89,6 +89,21 @@ class Engine:
             if not self._active:
                 self._idle.set()
 
+    def refuse_if_full(self, model_id: str) -> None:
+        """Refuse a call of one image now if :meth:`infer` would, before its picture has come.
+
+        Raises:
+            OverloadedError: there is no room or no time for it now.
+        """
+        try:
+            self._refuse_while_draining()
+            if (executor := self._pool.executor(model_id)) is not None:
+                executor.refuse_if_full(time.monotonic() + self.limits.deadline_s)
+        except OverloadedError as error:
+            self._counts["calls"] += 1
+            self._rejected[error.reason] += 1
+            raise
+
     async def load(self, model_id: str, deadline_s: float | None = None) -> Loaded:
         """Make a model ready, together with all who ask for it, and return it.
 

@@ -99,25 +99,7 @@ class Executor:
             OverloadedError: too much is waiting, or would have to wait too long.
         """
         with self._lock:
-            if self._refusal is not None:
-                raise self._refused()
-            backlog = self._waiting + self._decoding
-            wait = self._predicted_wait()
-            if backlog and backlog + images > self.room:
-                raise OverloadedError(
-                    f"{backlog} images wait for the model {self._id!r}, which has room for "
-                    f"{self.room}: try again later.",
-                    max(MIN_RETRY_S, wait),
-                    "queue",
-                )
-            longest = min(self._limits.max_wait_s, deadline - time.monotonic())
-            if wait > longest:
-                raise OverloadedError(
-                    f"A call of the model {self._id!r} would wait {wait:.1f} s for its turn, more "
-                    f"than the {max(0.0, longest):.1f} s that it may: try again later.",
-                    max(MIN_RETRY_S, wait),
-                    "queue",
-                )
+            self._check_room(images, deadline)
             self._decoding += images
         ticket = Ticket(images)
         try:
@@ -125,6 +107,15 @@ class Executor:
         finally:
             with self._lock:
                 self._decoding -= ticket.images
+
+    def refuse_if_full(self, deadline: float) -> None:
+        """Refuse a call of one image as :meth:`admit` would; nothing is kept for it otherwise.
+
+        Raises:
+            OverloadedError: see :meth:`admit`.
+        """
+        with self._lock:
+            self._check_room(1, deadline)
 
     def submit(self, job: Job, ticket: Ticket, decoded: list[Decoded] | OpenKeypointsError) -> None:
         """Queue the images of an admitted call, or fail it with an error. Thread-safe."""
@@ -199,6 +190,27 @@ class Executor:
                 run_s=counts.run_s,
                 wait_s=counts.wait_s,
                 failures=counts.failures,
+            )
+
+    def _check_room(self, images: int, deadline: float) -> None:
+        if self._refusal is not None:
+            raise self._refused()
+        backlog = self._waiting + self._decoding
+        wait = self._predicted_wait()
+        if backlog and backlog + images > self.room:
+            raise OverloadedError(
+                f"{backlog} images wait for the model {self._id!r}, which has room for "
+                f"{self.room}: try again later.",
+                max(MIN_RETRY_S, wait),
+                "queue",
+            )
+        longest = min(self._limits.max_wait_s, deadline - time.monotonic())
+        if wait > longest:
+            raise OverloadedError(
+                f"A call of the model {self._id!r} would wait {wait:.1f} s for its turn, more "
+                f"than the {max(0.0, longest):.1f} s that it may: try again later.",
+                max(MIN_RETRY_S, wait),
+                "queue",
             )
 
     def _predicted_wait(self) -> float:

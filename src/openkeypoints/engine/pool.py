@@ -165,6 +165,11 @@ class Pool:
             )
         return entry.executor
 
+    def executor(self, model_id: str) -> Executor | None:
+        """Return what runs a model now, None where it is not there or still being loaded."""
+        entry = self._table.get(model_id)
+        return None if entry is None else entry.executor
+
     def loaded(self) -> dict[str, Loaded]:
         """Return the models that are ready, least recently used first."""
         found = {entry.id: entry.loaded() for entry in self._table.values()}

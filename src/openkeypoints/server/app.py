@@ -81,8 +81,8 @@ def make_app(
     app = _Application(
         title="OpenKeypoints",
         version=__version__,
-        docs_url=None,
-        redoc_url=None,
+        servers=[{"url": config.root_path}] if config.root_path else None,
+        openapi_url=None,  # a page like the others, see `pages`
         redirect_slashes=False,
         lifespan=_lifespan,
     )

@@ -42,6 +42,7 @@ class Limits:
         keep_alive_s: that a connection may be idle between requests.
         connections: open at once.
         connections_per_peer: open at once from one address.
+        pipelined: requests that one connection may send ahead of their answers.
         fetches: pictures fetched at once.
     """
 
@@ -62,6 +63,7 @@ class Limits:
     keep_alive_s: float = 30.0
     connections: int = 512
     connections_per_peer: int = 64
+    pipelined: int = 16
     fetches: int = 8
 
 

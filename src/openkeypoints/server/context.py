@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from starlette.requests import ClientDisconnect, Request
 
 from openkeypoints.engine import Answer, Call
-from openkeypoints.errors import OpenKeypointsError
+from openkeypoints.errors import OpenKeypointsError, OverloadedError
 from openkeypoints.server.auth import authorise
 from openkeypoints.server.callers import Caller
 from openkeypoints.server.limits import (
@@ -36,6 +36,7 @@ __all__ = [
     "read_body",
     "read_form",
     "read_json",
+    "refuse_if_full",
     "timing",
     "unless_gone",
 ]
@@ -73,6 +74,20 @@ async def infer(request: Request, call: Call) -> Answer:
     for name, milliseconds in stages.items():
         timing(request, name, milliseconds)
     return answer
+
+
+def refuse_if_full(request: Request, model_id: str) -> None:
+    """Turn a request away before its body is read, where its model has no room for it.
+
+    Raises:
+        OverloadedError: see ``Engine.refuse_if_full``.
+    """
+    context = context_of(request)
+    try:
+        context.engine.refuse_if_full(model_id)
+    except OverloadedError:
+        context.metrics.error(model_id)
+        raise
 
 
 def timing(request: Request, stage: str, milliseconds: float) -> None:

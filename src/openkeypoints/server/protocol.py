@@ -14,6 +14,7 @@ from openkeypoints.server.config import Limits
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _LONG_HEADERS = b"HTTP/1.1 431 Headers Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_MANY = b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _FREE_CHUNKS = 1024
 _BYTES_PER_CHUNK = 256
 """A body may come in so many pieces, and in more where they have so many bytes on average."""
@@ -117,6 +118,8 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._raw_bytes, self._chunks = 0, 0
         self._clock(self.limits.body_s, self._check_body)
         super().on_headers_complete()
+        if len(self.pipeline) > self.limits.pipelined:
+            self._end(_TOO_MANY)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body, unless it is one of too many."""

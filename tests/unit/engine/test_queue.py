@@ -73,9 +73,14 @@ def test_a_full_queue_refuses_at_once() -> None:
         with pytest.raises(OverloadedError, match="has room for 2") as caught:
             await engine.infer(call())
         assert (caught.value.reason, caught.value.retry_after_s >= 1) == ("queue", True)
+        with pytest.raises(OverloadedError, match="has room for 2"):
+            engine.refuse_if_full("a")
         model.gate.set()
         await asyncio.gather(*tasks)
-        assert engine.stats().rejected == {"queue": 1}
+        engine.refuse_if_full("a")
+        engine.refuse_if_full("of which nothing is known")
+        stats = engine.stats()
+        assert (stats.rejected, stats.calls) == ({"queue": 2}, 5)
 
     run(work())
 

@@ -36,7 +36,9 @@ class Probes:
         self.cancelled = False
         self.began = False
         self.scopes: list[dict[str, Any]] = []
-        routes = APIRouter(prefix="/probe", route_class=surface_route(render))
+        routes = APIRouter(
+            prefix="/probe", route_class=surface_route(render), include_in_schema=False
+        )
         for name in ("who", "admin", "body", "json", "form", "slow", "broken", "infer", "big"):
             methods = ["GET", "POST"] if name in ("who", "admin", "slow") else ["POST"]
             routes.add_api_route(f"/{name}", getattr(self, name), methods=methods)

@@ -182,6 +182,10 @@ def test_a_root_path_is_taken_with_and_without_it(serve):
     with serve(ServerConfig(port=0, root_path="/keypoints")) as server:
         for path in ("/keypoints/healthz", "/healthz"):
             assert server.client.get(path).status_code == 200
+        answer = server.client.get("/keypoints/openapi.json")
+        assert answer.json()["servers"] == [{"url": "/keypoints"}]
+        again = {"if-none-match": answer.headers["etag"]}
+        assert server.client.get("/openapi.json", headers=again).status_code == 304
 
 
 def test_a_key_file_that_is_not_there_is_told_before_anything_starts(settings, tmp_path):

@@ -134,6 +134,23 @@ def test_an_answer_that_nobody_takes_is_given_up(server):
     assert len(found) < 20_000_000  # of 30 million: the rest was given up before it was asked for
 
 
+def test_requests_may_be_sent_ahead_of_their_answers(server):
+    get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with connect(server) as connection:
+        connection.sendall(QUICK.pipelined * get + last)
+        assert rest(connection).count(b"HTTP/1.1 200") == QUICK.pipelined + 1
+
+
+def test_too_many_requests_ahead_of_their_answers_end_the_connection(server):
+    flood = 5000 * b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(server) as connection:
+        connection.sendall(flood)
+        answers = rest(connection)
+    assert answers.count(b"HTTP/1.1 200") <= QUICK.pipelined
+    assert answers.startswith(b"HTTP/1.1 429")
+
+
 def test_a_connection_that_is_idle_between_requests_is_closed(server):
     with connect(server) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")

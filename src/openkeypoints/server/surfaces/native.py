@@ -23,6 +23,7 @@ from openkeypoints.server.context import (
     parse_form,
     parse_json,
     read_body,
+    refuse_if_full,
     unless_gone,
 )
 from openkeypoints.server.routing import surface_route
@@ -123,6 +124,7 @@ async def _predict(request: Request) -> Response:
     """
     caller = await authorise(request, "infer")
     model_id = context_of(request).catalogue.resolve(request.path_params["model"], caller)
+    refuse_if_full(request, model_id)
     arguments = Arguments(request.query_params)
     written = FORMAT.read(arguments, "openkeypoints")
     confidence = CONFIDENCE.read(arguments, None)

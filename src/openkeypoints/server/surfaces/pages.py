@@ -13,10 +13,12 @@ from starlette.responses import JSONResponse, Response
 
 from openkeypoints.errors import OpenKeypointsError
 from openkeypoints.samples import sample
+from openkeypoints.server.answers import json_bytes
 from openkeypoints.server.routing import surface_route
 
 FOLDER = Path(__file__).parent.parent / "playground"
 PAGES = {"/": "index.html", "/docs": "docs.html"}
+OPENAPI = "/openapi.json"
 ASSETS = "/docs/assets"
 """Below ``docs``, because no model id may begin so: a page never hides a model."""
 _TYPES = {
@@ -64,11 +66,15 @@ class Asset:
     etag: str
 
     @classmethod
+    def of(cls, content: bytes, media_type: str) -> Asset:
+        """Return some bytes with their tag."""
+        digest = hashlib.sha256(content).hexdigest()[:32]
+        return cls(content, media_type, f'"{digest}"')
+
+    @classmethod
     def read(cls, path: Path) -> Asset:
         """Read a file of the package."""
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()[:32]
-        return cls(content, _TYPES[path.suffix], f'"{digest}"')
+        return cls.of(path.read_bytes(), _TYPES[path.suffix])
 
     def answer(self, request: Request) -> Response:
         """Return the file, or 304 where the browser has it."""
@@ -90,6 +96,9 @@ def router() -> APIRouter:
             response_class=Response,
             include_in_schema=False,
         )
+    routes.add_api_route(
+        OPENAPI, _document(), methods=["GET"], response_class=Response, include_in_schema=False
+    )
     assets = [path for path in sorted(FOLDER.iterdir()) if path.suffix in _TYPES]
     for path in (*assets, sample("people")):
         if path.suffix != ".html":
@@ -106,6 +115,18 @@ def router() -> APIRouter:
 def render_error(error: OpenKeypointsError, request: Request) -> Response:  # noqa: ARG001
     """Return an error as these routes show it."""
     return JSONResponse({"message": str(error)}, error.http_status)
+
+
+def _document() -> Callable[[Request], Awaitable[Response]]:
+    """Return the handler of the OpenAPI document, which is made once: it has 200 kB."""
+    made: list[Asset] = []
+
+    async def document(request: Request) -> Response:
+        if not made:
+            made.append(Asset.of(json_bytes(request.app.openapi()), "application/json"))
+        return made[0].answer(request)
+
+    return document
 
 
 def _handler(asset: Asset) -> Callable[[Request], Awaitable[Response]]:

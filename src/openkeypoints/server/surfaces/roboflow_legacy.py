@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from openkeypoints.errors import InputError
 from openkeypoints.server.config import RESERVED_SEGMENTS
-from openkeypoints.server.context import authorise
+from openkeypoints.server.context import authorise, refuse_if_full
 from openkeypoints.server.routing import surface_route
 from openkeypoints.server.surfaces.roboflow_answers import render_error
 from openkeypoints.server.surfaces.roboflow_bodies import picture_of
@@ -68,6 +68,7 @@ async def _infer(request: Request) -> Response:
     model_id = resolve(request, name_of(request), caller)
     if request.method == "GET" and not request.query_params.get("image"):
         raise InputError("A GET needs the address of a picture, ?image=; pictures are POSTed.")
+    refuse_if_full(request, model_id)
     picture = await picture_of(request)
     model = await ready(request, model_id)
     return await answer_pictures(request, model, [picture], wanted, many=False)

@@ -30,6 +30,7 @@ from openkeypoints.server.context import (
     authorise,
     context_of,
     infer,
+    refuse_if_full,
     unless_gone,
 )
 from openkeypoints.server.routing import surface_route
@@ -65,12 +66,14 @@ def router() -> APIRouter:
     async def predict_model(request: Request) -> Response:
         """Find instances with the model whose id is the last name in the address."""
         model_id = await _resolved(request, "model")
+        refuse_if_full(request, model_id)
         asked = await read_asked(request, iou_threshold=IMAGES_IOU, missing=_NO_SOURCE)
         return await _images(request, model_id, asked, began)
 
     async def predict_deployment(request: Request) -> Response:
         """Find instances with the model that has the deployment's name."""
         model_id = await _resolved(request, "deployment")
+        refuse_if_full(request, model_id)
         asked = await read_asked(request, iou_threshold=IMAGES_IOU, missing=_NO_SOURCE)
         return await _images(request, model_id, asked, began)
 
@@ -124,6 +127,7 @@ def _status(error: OpenKeypointsError) -> int:
 async def _rows(request: Request) -> Response:
     """Find instances with the model at the end of the address; its id may have a slash."""
     model_id = await _resolved(request, "model")
+    refuse_if_full(request, model_id)
     asked = await read_asked(request, iou_threshold=ROWS_IOU, missing=_NO_PICTURE)
     prediction = await _found(request, model_id, asked)
 

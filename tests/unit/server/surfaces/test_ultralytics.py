@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -389,6 +390,19 @@ def test_a_server_without_room_answers_503_and_when_to_come_back(small_server, p
                 assert message_of(path, answer.json())
         health = ask.get("/api/models/a/b/detect/health").json()
         assert (health["healthy"], health["status"]) == (False, 503)
+
+
+@pytest.mark.parametrize("path", [G1, G3, DEPLOYED, "/v1/models/detect/predict", "/detect/1"])
+def test_a_server_without_room_says_so_before_the_picture_is_sent(small_server, path):
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+    with small_server() as (ask, context):
+        context.engine.start_draining()
+        address = ask.client.base_url
+        with socket.create_connection((address.host, address.port), timeout=5) as connection:
+            connection.sendall(head.encode())
+            answer = connection.recv(65536).lower()
+    assert answer.startswith(b"http/1.1 503")
+    assert b"\r\nretry-after: " in answer
 
 
 # ------------------------------------------------------------------------------- health
