@@ -15,14 +15,12 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 from overload import HEAD, MIN_GOODPUT, RUN_S, Outcome, Refused, Submit, capacity, offer, row
@@ -41,13 +39,11 @@ DRAIN_CLIENTS = 8
 SETTLING_S = 0.05
 """A request that was sent so long before the signal has been accepted."""
 PEERS = tuple(f"127.0.0.{n}" for n in range(2, 10))
-MODES = ("silent", "headers", "body", "unread")
 IN_TIME_S = {"silent": 12.0, "headers": 12.0, "body": 12.0, "unread": 42.0}
 """The server's limits (10, 10, 10 and 30 s, the last one behind up to 10 of serving) and 2 s."""
 MAX_SLOWDOWN = 1.5
-ASSET = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
-ASSETS = 3
-"""Half a megabyte of answers; more would measure how fast they are made."""
+Closed = dict[str, list[float]]
+"""Seconds after which the sockets of each mode were closed."""
 
 # ------------------------------------------------------------------------- overload
 
@@ -217,55 +213,6 @@ def _told(counts: Counter[Any]) -> str:
 # ------------------------------------------------------------------------- slow sockets
 
 
-@dataclass
-class Slow:
-    """A socket that takes its time."""
-
-    mode: str
-    connection: socket.socket
-    began: float
-    closed_s: float | None = None
-    seen: bool = False
-
-    @property
-    def name(self) -> tuple[str, int]:
-        """Address and port at this end."""
-        own: tuple[str, int] = self.connection.getsockname()
-        return own
-
-    def begin(self) -> None:
-        """Say as much as its mode wants."""
-        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\n".encode()
-        first = {
-            "silent": b"",
-            "headers": head,
-            "body": head + b"Content-Length: 100000\r\n\r\n",
-            "unread": ASSET * ASSETS,
-        }[self.mode]
-        self.connection.setblocking(False)
-        with contextlib.suppress(OSError):
-            self.connection.send(first)
-
-    def drip(self) -> None:
-        """Say a little more."""
-        more = {"headers": b"X-A: b\r\n", "body": b"x"}.get(self.mode)
-        if more:
-            with contextlib.suppress(OSError):
-                self.connection.send(more)
-
-
-def open_at(port: int) -> set[tuple[str, int]]:
-    """Return the far ends of the connections that the server still holds."""
-    found = set()
-    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
-        cells = line.split()
-        own, far, state, inode = cells[1], cells[2], cells[3], cells[9]
-        if int(own.rpartition(":")[2], 16) == port and state in ("01", "08") and inode != "0":
-            address, _, far_port = far.partition(":")
-            found.add((socket.inet_ntoa(bytes.fromhex(address)[::-1]), int(far_port, 16)))
-    return found
-
-
 async def _normal(server: ServerProcess, rate: float, seconds: float) -> load.Outcome:
     wire = Wire(server.url, source="127.0.0.1")
     request = wire.request("POST", PATH, PICTURE)
@@ -275,38 +222,18 @@ async def _normal(server: ServerProcess, rate: float, seconds: float) -> load.Ou
         )
 
 
-async def _attack(server: ServerProcess, count: int, seconds: float) -> list[Slow]:
-    host, port = server.url.rpartition("/")[2].split(":")
-    sockets = []
-    for number in range(count):
-        connection = socket.socket()
-        mode = MODES[number % len(MODES)]
-        if mode == "unread":
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        connection.bind((PEERS[number // len(MODES) % len(PEERS)], 0))
-        connection.connect((host, int(port)))
-        sockets.append(Slow(mode, connection, time.perf_counter()))
-        sockets[-1].begin()
-        if number % 10 == 9:
-            await asyncio.sleep(0.01)
-    ends = time.perf_counter() + seconds
-    dripped = 0.0
-    while time.perf_counter() < ends and any(slow.closed_s is None for slow in sockets):
-        held = await asyncio.to_thread(open_at, int(port))
-        now = time.perf_counter()
-        for slow in sockets:
-            slow.seen = slow.seen or slow.name in held
-            # One that the server has not taken from its queue yet is not there either.
-            over = slow.name not in held and (slow.seen or now - slow.began > 3)
-            if slow.closed_s is None and over:
-                slow.closed_s = now - slow.began
-            elif slow.closed_s is None and now - dripped > 1:
-                slow.drip()
-        dripped = now if now - dripped > 1 else dripped
-        await asyncio.sleep(0.25)
-    for slow in sockets:
-        slow.connection.close()
-    return sockets
+async def _attack(server: ServerProcess, count: int, seconds: float) -> Closed:
+    """Return when the sockets of each mode were closed; those that were not are missing."""
+    command = (sys.executable, str(ROOT / "benchmarks" / "slow_sockets.py"))
+    options = (server.url, PATH, "--sockets", str(count), "--seconds", str(seconds))
+    process = await asyncio.create_subprocess_exec(
+        *command, *options, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    if process.returncode:
+        sys.exit("The slow sockets broke down.")
+    closed: Closed = json.loads(said)
+    return closed
 
 
 def slow_clients(count: int, seconds: float) -> dict[str, Any]:
@@ -314,7 +241,7 @@ def slow_clients(count: int, seconds: float) -> dict[str, Any]:
     rate = 0.3 * STREAMS / RUN_S
     longest = max(IN_TIME_S.values()) + 8
 
-    async def both(server: ServerProcess) -> tuple[load.Outcome, load.Outcome, list[Slow]]:
+    async def both(server: ServerProcess) -> tuple[load.Outcome, load.Outcome, Closed]:
         await _normal(server, rate, 2)
         alone = await _normal(server, rate, seconds)
         attack = asyncio.create_task(_attack(server, count, longest))
@@ -324,13 +251,11 @@ def slow_clients(count: int, seconds: float) -> dict[str, Any]:
     with stub_server(RUN_S, STREAMS) as server:
         alone, beside, sockets = asyncio.run(both(server))
     missed, modes = [], {}
-    for mode in MODES:
-        times = [slow.closed_s for slow in sockets if slow.mode == mode]
-        closed = [took for took in times if took is not None]
-        modes[mode] = {"sockets": len(times), "closed": len(closed)}
+    for mode, closed in sockets.items():
+        modes[mode] = {"sockets": count // len(sockets), "closed": len(closed)}
         modes[mode]["last_s"] = round(max(closed, default=0), 1)
         modes[mode]["first_s"] = round(min(closed, default=0), 1)
-        if len(closed) < len(times) or max(closed, default=0) > IN_TIME_S[mode]:
+        if len(closed) < modes[mode]["sockets"] or max(closed, default=0) > IN_TIME_S[mode]:
             missed.append(f"{mode}: {modes[mode]} within {IN_TIME_S[mode]} s")
     p99 = [load.percentile(outcome.answered, 99) or 0 for outcome in (alone, beside)]
     if p99[1] > MAX_SLOWDOWN * p99[0]:
