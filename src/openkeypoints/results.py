@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
@@ -169,12 +170,16 @@ class Prediction:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def _check_values(self) -> None:
-        for name in ("boxes", "scores", "keypoint_scores"):
-            if not np.isfinite(getattr(self, name)).all():
-                raise ValueError(f"Prediction.{name} has values that are no finite numbers")
-        if np.any((self.class_ids < 0) | (self.class_ids >= len(self.class_names))):
+        if not len(self.scores):
+            return
+        with np.errstate(invalid="ignore"):  # infinities of both signs
+            for name in ("boxes", "scores", "keypoint_scores"):
+                # One that is not finite makes the sum so, which takes half the time of all().
+                if not math.isfinite(getattr(self, name).sum(dtype=np.float64)):
+                    raise ValueError(f"Prediction.{name} has values that are no finite numbers")
+        if self.class_ids.min() < 0 or self.class_ids.max() >= len(self.class_names):
             raise ValueError("Prediction.class_ids name a class that class_names does not have")
-        if np.any(np.diff(self.scores) > 0):
+        if (self.scores[1:] > self.scores[:-1]).any():
             raise ValueError("Prediction.scores are not sorted, highest first")
 
     def __len__(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from openkeypoints.skeletons import skeleton_to_json
 
 VERSION = 1
 LOSES: frozenset[str] = frozenset()
+Numbers = Callable[..., list[Any]]
+"""Makes of float32 arrays what a document has in their place."""
 _KINDS = "biuf"  # numpy kinds of extras: bool, whole numbers, floats
 _MAX_MASK_PIXELS = 64_000_000
 _SURE_DIGITS, _ENOUGH_DIGITS = 6, 9
@@ -35,6 +37,19 @@ def dump(prediction: Prediction) -> dict[str, Any]:
     beginning with the background). No threshold is applied: ``keypoint_confidence`` is written.
     Sequences in ``details`` come back as tuples.
     """
+    return _document(prediction, _numbers)
+
+
+def dump_arrays(prediction: Prediction) -> dict[str, Any]:
+    """Return what `dump` does, with the floats still in arrays.
+
+    For writers of JSON that know float32 arrays: their shortest decimals, null for NaN. What is
+    infinite, which they would make null too, comes as `dump` has it.
+    """
+    return _document(prediction, _kept)
+
+
+def _document(prediction: Prediction, numbers: Numbers) -> dict[str, Any]:
     width, height = prediction.image_size
     masks = prediction.masks
     return {
@@ -48,7 +63,7 @@ def dump(prediction: Prediction) -> dict[str, Any]:
         "has_covariances": prediction.covariances is not None,
         "has_track_ids": prediction.track_ids is not None,
         "mask_size": None if masks is None else [int(side) for side in masks.shape[1:]],
-        "instances": _instances(prediction),
+        "instances": _instances(prediction, numbers),
         "extras": {name: _packed(value) for name, value in prediction.extras.items()},
         "keypoint_confidence": float(prediction.keypoint_confidence),
         "timings": {name: float(ms) for name, ms in prediction.timings.items()},
@@ -105,25 +120,23 @@ def load(data: Any) -> Prediction:
         raise FormatError(f"openkeypoints: the parts do not fit: {error}.") from error
 
 
-def _instances(prediction: Prediction) -> list[dict[str, Any]]:
-    n, k = prediction.keypoint_scores.shape
+def _instances(prediction: Prediction, numbers: Numbers) -> list[dict[str, Any]]:
     points = np.concatenate([prediction.keypoints, prediction.keypoint_scores[..., None]], axis=-1)
-    columns = (prediction.boxes, prediction.scores[:, None], points.reshape(n, 3 * k))
-    table = _shortest(np.concatenate(columns, axis=1))  # all at once: most of the cost is per call
-    boxes, scores = table[:, :4].tolist(), table[:, 4].tolist()
-    points_rows = _lists(table[:, 5:].reshape(n, k, 3))
-    covariances = prediction.covariances
-    covariance_rows = None if covariances is None else _numbers(covariances)
+    arrays = [prediction.boxes, prediction.scores, points]
+    if prediction.covariances is not None:
+        arrays.append(prediction.covariances)
+    boxes, scores, points_rows, *rest = numbers(*arrays)
+    class_ids = prediction.class_ids.tolist()
     rows = []
     for i in range(len(prediction)):
         row: dict[str, Any] = {
             "box": boxes[i],
             "score": scores[i],
-            "class_id": int(prediction.class_ids[i]),
+            "class_id": class_ids[i],
             "keypoints": points_rows[i],
         }
-        if covariance_rows is not None:
-            row["covariances"] = covariance_rows[i]
+        if rest:
+            row["covariances"] = rest[0][i]
         if prediction.track_ids is not None:
             row["track_id"] = int(prediction.track_ids[i])
         if prediction.masks is not None:
@@ -160,11 +173,20 @@ def _key(name: str, field: Field) -> int:
     return int(name)
 
 
-def _numbers(array: NDArray[Any]) -> Any:
+def _numbers(*arrays: NDArray[np.float32]) -> list[Any]:
     """Return nested lists; the shortest decimals that give the same float, null for NaN."""
-    if array.dtype.kind == "f":
-        return _lists(_shortest(array))
-    return array.tolist()
+    # All at once: most of the time is that of the calls.
+    flat = _shortest(np.concatenate([array.ravel() for array in arrays]))
+    ends = np.cumsum([array.size for array in arrays]).tolist()
+    return [
+        _lists(flat[end - array.size : end].reshape(array.shape))
+        for array, end in zip(arrays, ends, strict=True)
+    ]
+
+
+def _kept(*arrays: NDArray[np.float32]) -> list[Any]:
+    """Return the arrays as they are, or all as lists where one has infinite values."""
+    return _numbers(*arrays) if any(np.isinf(a).any() for a in arrays) else list(arrays)
 
 
 def _lists(array: NDArray[np.float64]) -> Any:
@@ -228,7 +250,8 @@ def _float(field: Field) -> float:
 def _packed(array: NDArray[Any]) -> dict[str, Any]:
     if array.dtype.kind not in _KINDS:
         raise InputError(f"openkeypoints: extras of type {array.dtype} have no form in JSON.")
-    return {"dtype": str(array.dtype), "shape": list(array.shape), "values": _numbers(array)}
+    values = _lists(_shortest(array)) if array.dtype.kind == "f" else array.tolist()
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "values": values}
 
 
 def _unpacked(field: Field, rows: int) -> NDArray[Any]:

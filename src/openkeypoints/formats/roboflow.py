@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import isfinite
 from typing import Any
 from uuid import UUID
 
@@ -168,8 +169,7 @@ def load(data: Any) -> Prediction:
 
 def _instances(prediction: Prediction, *, by_alias: bool) -> list[dict[str, Any]]:
     """Return all fields of each instance, those without a value as None."""
-    x1, y1, x2, y2 = prediction.boxes.T.astype(np.float64)
-    boxes = np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=-1).tolist()
+    boxes = prediction.boxes.tolist()
     scores, class_ids = prediction.scores.tolist(), prediction.class_ids.tolist()
     tracks = [None] * len(scores)
     if prediction.track_ids is not None:
@@ -178,10 +178,10 @@ def _instances(prediction: Prediction, *, by_alias: bool) -> list[dict[str, Any]
     keypoints, points = _keypoint_rows(prediction, by_alias=by_alias), _point_rows(prediction)
     return [
         {
-            "x": boxes[i][0],
-            "y": boxes[i][1],
-            "width": boxes[i][2],
-            "height": boxes[i][3],
+            "x": (x1 + x2) / 2,
+            "y": (y1 + y2) / 2,
+            "width": x2 - x1,
+            "height": y2 - y1,
             "confidence": scores[i],
             "class" if by_alias else "class_name": prediction.class_names[class_ids[i]],
             "class_confidence": None,
@@ -192,7 +192,7 @@ def _instances(prediction: Prediction, *, by_alias: bool) -> list[dict[str, Any]
             "keypoints": keypoints[i],
             "points": points[i],
         }
-        for i in range(len(scores))
+        for i, (x1, y1, x2, y2) in enumerate(boxes)
     ]
 
 
@@ -201,18 +201,17 @@ def _keypoint_rows(
 ) -> Sequence[list[dict[str, Any]] | None]:
     if not prediction.skeletons:  # boxes alone: rows of an object detector have no such field
         return [None] * len(prediction)
-    shown = np.isfinite(prediction.keypoints).all(axis=-1)
-    shown &= prediction.keypoint_scores >= prediction.keypoint_confidence
     xy, scores = prediction.keypoints.tolist(), prediction.keypoint_scores.tolist()
+    lowest = float(np.float32(prediction.keypoint_confidence))
     rows = []
-    for i, visible in enumerate(shown.tolist()):
+    for i in range(len(prediction)):
         skeleton = prediction.skeleton(i)
         names = skeleton.keypoints if skeleton else ()
         rows.append(
             [
                 _keypoint(xy[i][j], scores[i][j], j, name, by_alias=by_alias)
                 for j, name in enumerate(names)
-                if visible[j]
+                if scores[i][j] >= lowest and isfinite(sum(xy[i][j]))
             ]
         )
     return rows

@@ -9,12 +9,12 @@ from starlette.responses import Response
 
 
 def json_bytes(values: Any) -> bytes:
-    """Return plain values as JSON; the formats leave nothing in them that JSON does not know.
+    """Return plain values and arrays as JSON; the formats leave nothing else in them.
 
     A tenth of the time of Python's own writer, which was a fifth of all that a request costs
     beside its picture.
     """
-    return orjson.dumps(values)
+    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def json_response(values: Any, status: int = 200) -> Response:

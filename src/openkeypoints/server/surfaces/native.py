@@ -12,7 +12,9 @@ from starlette.responses import Response
 from openkeypoints.engine import Call, Loaded
 from openkeypoints.errors import FormatError, InputError, OpenKeypointsError
 from openkeypoints.formats import dump
+from openkeypoints.formats.openkeypoints import dump_arrays
 from openkeypoints.models import Model, Variant
+from openkeypoints.results import Prediction
 from openkeypoints.server.answers import json_response
 from openkeypoints.server.arguments import Arguments
 from openkeypoints.server.context import (
@@ -144,10 +146,14 @@ async def _predict(request: Request) -> Response:
     answer = await infer(request, call)
     prediction = answer.predictions[0]
     if prediction.masks is None:
-        found = dump(prediction, written)
+        found = _dumped(prediction, written)
     else:  # run lengths and outlines of masks take their time
-        found = await asyncio.to_thread(dump, prediction, written)
+        found = await asyncio.to_thread(_dumped, prediction, written)
     return json_response(found)
+
+
+def _dumped(prediction: Prediction, written: str) -> Any:
+    return dump_arrays(prediction) if written == "openkeypoints" else dump(prediction, written)
 
 
 def _classes(request: Request) -> tuple[str | int, ...] | None:
