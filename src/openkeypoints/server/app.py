@@ -25,6 +25,7 @@ from openkeypoints.server.keys import KeyStore
 from openkeypoints.server.metrics import Metrics
 from openkeypoints.server.opening import Opener
 from openkeypoints.server.pictures import PictureFetcher
+from openkeypoints.server.routing import Dispatch
 from openkeypoints.server.served import Served
 from openkeypoints.server.state import Context
 from openkeypoints.server.surfaces import (
@@ -112,7 +113,7 @@ class _Application(FastAPI):
         await Starlette.__call__(self, scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        app: ASGIApp = ExceptionMiddleware(self.router, handlers=self.exception_handlers)
+        app: ASGIApp = ExceptionMiddleware(Dispatch(self.router), handlers=self.exception_handlers)
         for layer, arguments, options in reversed(self.user_middleware):
             app = layer(app, *arguments, **options)
         return app

@@ -24,15 +24,15 @@ class FirstSegment(StringConvertor):
     regex = rf"(?!(?:{'|'.join(sorted(RESERVED_SEGMENTS))})(?:/|$))[^/]+"
 
 
-register_url_convertor("okp_first", FirstSegment())
+register_url_convertor("first_segment", FirstSegment())
 
 
 def router() -> APIRouter:
     """Return the routes whose path is the id of a model, to be mounted after all others."""
     routes = APIRouter(route_class=surface_route(render_error), tags=["Roboflow"])
     for described, path in (
-        ("/{project}/{version}", "/{project:okp_first}/{version}"),
-        ("/{model}", "/{model:okp_first}"),
+        ("/{project}/{version}", "/{project:first_segment}/{version}"),
+        ("/{model}", "/{model:first_segment}"),
     ):
         for spelling in (path, f"{path}/"):
             for method, handle, extra in (
