@@ -113,7 +113,8 @@ class _Application(FastAPI):
         await Starlette.__call__(self, scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        app: ASGIApp = ExceptionMiddleware(Dispatch(self.router), handlers=self.exception_handlers)
+        otherwise = ExceptionMiddleware(self.router, handlers=self.exception_handlers)
+        app: ASGIApp = Dispatch(self.routes, otherwise)
         for layer, arguments, options in reversed(self.user_middleware):
             app = layer(app, *arguments, **options)
         return app

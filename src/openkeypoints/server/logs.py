@@ -121,7 +121,11 @@ def log_request(
         "ms": round(milliseconds, 2),
         "key_id": key_id,
     }
-    _access.info("request", extra={"okp": fields})
+    # What `info` does, but for looking up which line of this file it is called from.
+    extra = {"okp": fields}
+    _access.handle(
+        _access.makeRecord(_access.name, logging.INFO, "", 0, "request", (), None, extra=extra)
+    )
 
 
 def log_traceback(error: BaseException, request_id: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from openkeypoints.server.config import Limits
+from openkeypoints.server.gathering import Gathering
 
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -20,6 +21,8 @@ _BYTES_PER_CHUNK = 256
 """A body may come in so many pieces, and in more where they have so many bytes on average."""
 _FRAMING, _FRAMING_PER_CHUNK = 1_000_000, 32
 """Bytes beside the body itself: sizes of chunks, what may be written behind them, trailers."""
+_HIGH_WATER = 1 << 18
+"""Bytes of a body that wait for their handler before no more are read."""
 _DISCARDED = 2
 """How many times the largest body a client may send behind an answer that it got early."""
 
@@ -63,7 +66,8 @@ class _GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or close it where there are too many."""
         super().connection_made(transport)
-        # The head and the body of an answer are two writes, which must not wait for each other.
+        self.transport = cast(asyncio.Transport, Gathering(transport, self.loop))
+        # A large answer is several packets, which must not wait for each other.
         if (connection := transport.get_extra_info("socket")) is not None:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._peer = self.client[0] if self.client else ""
@@ -129,7 +133,15 @@ class _GuardedProtocol(HttpToolsProtocol):
         if self._chunks > pieces or self._body_bytes > _DISCARDED * self.limits.body_bytes:
             self._end(_TOO_LARGE)
             return
-        super().on_body(body)
+        cycle = self.cycle
+        if cycle.response_complete:  # nobody reads it
+            return
+        # As uvicorn does, which stops to read at a quarter of this: twice for most pictures, and
+        # that costs more than the picture's whole way to the handler.
+        cycle.body += body
+        if len(cycle.body) > _HIGH_WATER:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """End the reading of a request."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Match, Router
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openkeypoints.errors import (
     OpenKeypointsError,
@@ -77,16 +77,17 @@ class Dispatch:
     With fifty routes a request would else be held against as many patterns.
 
     Args:
-        router: whose routes are complete; it answers what none of them matches.
+        routes: all that there are, in their order.
+        otherwise: answers what none of them matches.
     """
 
-    def __init__(self, router: Router) -> None:
-        self._router = router
-        beginnings = [(_first_segment(getattr(r, "path", "/{")), r) for r in router.routes]
-        self._anything = [route for name, route in beginnings if "{" in name]
+    def __init__(self, routes: Sequence[BaseRoute], otherwise: ASGIApp) -> None:
+        self._otherwise = otherwise
+        known = [(_first_segment(r.path), r) for r in routes if isinstance(r, APIRoute)]
+        self._anything = [route for name, route in known if "{" in name]
         self._named = {
-            name: [route for other, route in beginnings if other == name or "{" in other]
-            for name, _ in beginnings
+            name: [route for other, route in known if other == name or "{" in other]
+            for name, _ in known
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,9 +100,9 @@ class Dispatch:
                 match, found = route.matches(scope)
                 if match is Match.FULL:
                     scope.update(found)
-                    await route.handle(scope, receive, send)
+                    await route.app(scope, receive, send)
                     return
-        await self._router(scope, receive, send)
+        await self._otherwise(scope, receive, send)
 
 
 def _first_segment(path: str) -> str:
