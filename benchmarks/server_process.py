@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,13 @@ class ServerProcess:
                 text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2]
                 total += sum(map(int, text.split()[11:15]))
         return total / _TICKS
+
+    def decoding_s(self) -> float:
+        """Return the CPU seconds in which a stub server has decoded pictures."""
+        self.process.send_signal(signal.SIGUSR1)
+        assert self.process.stdout is not None
+        seconds: float = json.loads(self.process.stdout.readline())["decoding_s"]
+        return seconds
 
     def memory(self) -> int:
         """Return the bytes of main memory that all of them hold."""
@@ -202,6 +209,33 @@ def stub_model(sleep_s: float) -> Model:
     return Model(description, network, Settings())
 
 
+def count_decoding() -> None:
+    """Count the CPU time of reading pictures, and tell it as JSON at each SIGUSR1.
+
+    Decoding in the server itself is what its overhead comes on top of: beside other work it takes
+    longer than in a loop of its own.
+    """
+    from openkeypoints.engine import decoding  # noqa: PLC0415
+    from openkeypoints.server.surfaces import roboflow_bodies  # noqa: PLC0415
+
+    spent: list[float] = []
+
+    def timed(read: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            began = time.thread_time()
+            try:
+                return read(*arguments, **options)
+            finally:
+                spent.append(time.thread_time() - began)
+
+        return call
+
+    decoding.read_image = timed(decoding.read_image)
+    roboflow_bodies.decode_base64 = timed(roboflow_bodies.decode_base64)
+    tell = lambda *_: print(json.dumps({"decoding_s": sum(spent)}), flush=True)  # noqa: E731
+    signal.signal(signal.SIGUSR1, tell)
+
+
 def main() -> None:
     """Serve the stub at a free port until a signal comes."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -219,6 +253,7 @@ def main() -> None:
         Limits(streams=arguments.streams, pinned=frozenset({STUB})),
     )
     config = ServerConfig(port=0, models=(NamedModel(STUB, STUB),))
+    count_decoding()
     with bind(config) as listening:
         print(json.dumps({"url": f"http://127.0.0.1:{listening.getsockname()[1]}"}), flush=True)
         start_logging()

@@ -57,14 +57,15 @@ def dump(
         normalize: divide coordinates by the width and height of the picture.
         decimals: digits after the point, of all numbers; they are rounded last.
     """
-    size = np.array(prediction.image_size if normalize else (1, 1), np.float32)
+    sides = prediction.image_size if normalize else (1, 1)
+    size = np.array(sides, np.float32)
     known = np.isfinite(prediction.keypoints)
     places = np.where(known, prediction.keypoints, np.float32(0)) / size
     boxes, scores, xs, ys, visible = _rounded(
         decimals,
         # Boxes are divided in double precision and points in single: the recorded last digits
         # show it.
-        prediction.boxes / np.tile(size.astype(np.float64), 2),
+        prediction.boxes / np.array((*sides, *sides), np.float64),
         prediction.scores,
         places[..., 0],
         places[..., 1],

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar, cast
-
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from openkeypoints.engine import Answer, Call
 from openkeypoints.errors import OpenKeypointsError, OverloadedError
 from openkeypoints.server.auth import authorise
 from openkeypoints.server.callers import Caller
+from openkeypoints.server.departure import unless_gone
 from openkeypoints.server.limits import (
     Form,
     FormFile,
@@ -43,7 +40,6 @@ __all__ = [
 
 STAGES = "okp.stages"
 """Entry of a request's scope: milliseconds by stage, which become ``Server-Timing``."""
-Result = TypeVar("Result")
 
 
 async def infer(request: Request, call: Call) -> Answer:
@@ -94,38 +90,3 @@ def timing(request: Request, stage: str, milliseconds: float) -> None:
     """Add the time of a stage to the ``Server-Timing`` header of the answer."""
     stages = request.scope.setdefault(STAGES, {})
     stages[stage] = stages.get(stage, 0.0) + milliseconds
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Return the result of work, or cancel it when the client leaves.
-
-    Args:
-        request: whose body was read to its end.
-        work: what takes its time.
-
-    Raises:
-        ClientDisconnect: the client is gone.
-    """
-    own = cast("asyncio.Task[Any]", asyncio.current_task())
-    watching = True
-
-    def leave(_: asyncio.Task[None]) -> None:
-        if watching:
-            own.cancel()
-
-    leaving = asyncio.ensure_future(_gone(request))
-    leaving.add_done_callback(leave)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if leaving.done() and not own.uncancel():  # nobody else cancelled it
-            raise ClientDisconnect from None
-        raise
-    finally:
-        watching = False
-        leaving.cancel()
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

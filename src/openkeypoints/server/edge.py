@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from openkeypoints.server.auth import CALLER, take_keys
 from openkeypoints.server.context import STAGES
 from openkeypoints.server.logs import log_request, log_traceback
-from openkeypoints.server.state import RELEASE, Context
+from openkeypoints.server.state import CONTEXT, RELEASE, Context
 
 REQUEST_ID = "okp.request_id"
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -56,6 +56,7 @@ class Edge:
         request_id = _request_id(scope)
         take_keys(scope)
         scope[REQUEST_ID] = request_id
+        scope[CONTEXT] = self._context
         # Here and not in uvicorn, so that a path with and one without it are both understood.
         scope["root_path"] = self._context.config.root_path
         if self._proxies:

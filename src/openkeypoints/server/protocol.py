@@ -10,6 +10,7 @@ from typing import Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from openkeypoints.server.config import Limits
+from openkeypoints.server.departure import DEPARTURE, Departure
 from openkeypoints.server.gathering import Gathering
 
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -79,8 +80,10 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a connection."""
+        """Forget a connection, and tell whoever works for it."""
         super().connection_lost(exc)
+        if self.cycle is not None and not self.cycle.response_complete:
+            cast(dict[str, Any], self.cycle.scope)[DEPARTURE].happen()
         self._stop_clock()
         if self._writing is not None:
             self._writing.cancel()
@@ -89,6 +92,11 @@ class _GuardedProtocol(HttpToolsProtocol):
             if self.peers[self._peer] <= 0:
                 del self.peers[self._peer]
             self._peer = None
+
+    def on_message_begin(self) -> None:
+        """Begin a request, whose handler can ask to be told when its client leaves."""
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)[DEPARTURE] = Departure()
 
     def data_received(self, data: bytes) -> None:
         """Read what came; more header bytes than allowed end the connection."""

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openkeypoints.errors import (
@@ -19,6 +19,7 @@ from openkeypoints.errors import (
     RateLimitError,
 )
 from openkeypoints.server.auth import CALLER
+from openkeypoints.server.state import context_of
 
 RenderError = Callable[[OpenKeypointsError, Request], Response]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -97,9 +98,11 @@ class Dispatch:
             if root and path.startswith(f"{root}/"):
                 path = path[len(root) :]
             for route in self._named.get(_first_segment(path), self._anything):
-                match, found = route.matches(scope)
+                # FastAPI's own way asks first whether the route was included from elsewhere.
+                match, found = Route.matches(route, scope)
                 if match is Match.FULL:
                     scope.update(found)
+                    scope["route"] = route
                     await route.app(scope, receive, send)
                     return
         await self._otherwise(scope, receive, send)
@@ -123,6 +126,6 @@ def failed(error: OpenKeypointsError, request: Request, render: RenderError) -> 
     response = render(error, request)
     if isinstance(error, OverloadedError | RateLimitError):
         response.headers["retry-after"] = str(max(1, round(error.retry_after_s + 0.499)))
-        metrics = request.app.state.context.metrics
+        metrics = context_of(request).metrics
         metrics.rejected(error.reason if isinstance(error, OverloadedError) else "rate")
     return response

@@ -17,6 +17,8 @@ from openkeypoints.server.pictures import PictureFetcher
 from openkeypoints.server.served import Served
 from openkeypoints.settings import Settings
 
+CONTEXT = "okp.context"
+"""Entry of a request's scope: the parts of the server that got it."""
 RELEASE = "okp.release"
 """Entry of a request's scope: what is called when the request is over."""
 
@@ -67,5 +69,5 @@ class Context:
 
 def context_of(request: Request) -> Context:
     """Return the parts of the server that got a request."""
-    context: Context = request.app.state.context
+    context: Context = request.scope[CONTEXT]
     return context
