@@ -1,10 +1,11 @@
 """What the server costs beside its model: CPU time per request, throughput, and doing nothing.
 
-First with a network that does nothing, so that all is overhead but the decoding of the picture, which
-the library needs as well: the server itself measures and this takes off its CPU time. Then with YOLOv8n at 640 in
-f32 beside the library in a process of its own, driven by as many threads as the server has
-streams, and beside LitServe around the same library. All runners of a comparison take turns in
-short rounds, so that a busy machine troubles them alike; CPU time is that of all their processes.
+First with a network that does nothing, so that all is overhead but the decoding of the picture,
+which the library needs as well: the server itself measures and this takes off its CPU time. Then
+with YOLOv8n at 640 in f32 beside the library in a process of its own, driven by as many threads as
+the server has streams, and beside LitServe around the same library. All runners of a comparison
+take turns in short rounds, so that a busy machine troubles them alike; CPU time is that of all
+their processes.
 The second part needs ``../shared``. Writes benchmarks/reports/server_overhead.*; exits 1 where a
 target is missed. LitServe gets an environment of its own in ``build/litserve``.
 """
@@ -236,7 +237,7 @@ def stub(rounds: int, count: int) -> dict[str, Any]:
         for name in ROUTES
     ]
     note = (
-        "CPU-ms of decoding in the server's threads (of base64 too, where it is sent), and of all "
+        "CPU-ms of decoding in the server (of base64 too, where it is sent), and of all "
         "that a request takes beyond it, the stub's own 0.03 included; medians "
         f"of {rounds} rounds of {count}; three people in the answer. Target: {MAX_STUB_MS}."
     )

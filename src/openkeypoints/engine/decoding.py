@@ -1,4 +1,4 @@
-"""The decode pool: the bytes of a call become RGB pictures, in threads of their own."""
+"""The bytes of a call become RGB pictures: at their turn, or ahead of it in a pool of threads."""
 
 from __future__ import annotations
 
@@ -27,12 +27,54 @@ CHANNELS = 3
 logger = logging.getLogger(__name__)
 
 
+def read_picture(call: Call, index: int, claim: Claim, settings: Settings) -> Decoded:
+    """Return one encoded picture of a call, and how long that took.
+
+    Args:
+        call: that it is of.
+        index: which it is.
+        claim: gets the pixels before they are decoded, and may refuse.
+        settings: with the most pixels that are decoded.
+
+    Raises:
+        InputError: the picture cannot be read.
+        OverloadedError: there is no memory for the pixels.
+        InferenceError: the decoder broke down.
+    """
+    began = time.perf_counter()
+    try:
+        image = read_image(
+            call.images[index],
+            settings=settings,
+            orient=call.orient,
+            on_size=lambda width, height: claim.add(width * height * CHANNELS),
+        )
+    except OpenKeypointsError as error:
+        # The frames of its traceback hold the picture.
+        raise error.with_traceback(None) from None
+    except Exception:
+        logger.exception("A picture could not be decoded.")
+        message = "The picture could not be decoded; the log has the reason."
+        raise InferenceError(message) from None
+    return image, (time.perf_counter() - began) * 1e3
+
+
+def picture_settings(limits: Limits) -> Settings:
+    """Return the settings of reading pictures that strangers sent."""
+    return Settings(max_pixels=limits.max_pixels, offline=True)
+
+
 class Decoder:
-    """Decodes at most ``Limits.decode_threads`` pictures at once."""
+    """The decode pool: at most ``Limits.decode_threads`` pictures at once, ahead of their turns.
+
+    For models whose pictures run in one thread, together: on a GPU. On a CPU as many threads run
+    as there are cores, and each decodes its own picture at its turn; a pool before them would take
+    the cores from them, and the picture from the cache.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._threads = ThreadPoolExecutor(limits.decode_threads, thread_name_prefix="okp-decode")
-        self._settings = Settings(max_pixels=limits.max_pixels, offline=True)
+        self._settings = picture_settings(limits)
 
     def start(self, call: Call, claim: Claim, done: Done) -> Decoding:
         """Begin with the pictures of a call; one that is bad fails the call.
@@ -67,15 +109,11 @@ class Decoding:
 
     def begin(self, threads: ThreadPoolExecutor) -> None:
         """Give the pictures to the threads of a pool."""
-        waiting = [
-            (index, image)
-            for index, image in enumerate(self._call.images)
-            if isinstance(image, bytes)
-        ]
+        waiting = [i for i, image in enumerate(self._call.images) if isinstance(image, bytes)]
         if not waiting:
             self._done([self._found[index] for index in range(len(self._found))])
             return
-        self._pending = [threads.submit(self._decode, index, data) for index, data in waiting]
+        self._pending = [threads.submit(self._decode, index) for index in waiting]
 
     def cancel(self) -> None:
         """Decode no more of them: nobody waits. After the end it does nothing."""
@@ -84,26 +122,15 @@ class Decoding:
         for future in self._pending:
             future.cancel()
 
-    def _decode(self, index: int, data: bytes) -> None:
+    def _decode(self, index: int) -> None:
         if self._ended:
             return
-        began = time.perf_counter()
         try:
-            image = read_image(
-                data,
-                settings=self._settings,
-                orient=self._call.orient,
-                on_size=lambda width, height: self._claim.add(width * height * CHANNELS),
-            )
+            decoded = read_picture(self._call, index, self._claim, self._settings)
         except OpenKeypointsError as error:
-            # The frames of its traceback hold the picture.
-            self._fail(numbered(error.with_traceback(None), index, len(self._call.images)))
-        except Exception:
-            logger.exception("A picture could not be decoded.")
-            broken = InferenceError("The picture could not be decoded; the log has the reason.")
-            self._fail(numbered(broken, index, len(self._call.images)))
+            self._fail(numbered(error, index, len(self._call.images)))
         else:
-            self._keep(index, (image, (time.perf_counter() - began) * 1e3))
+            self._keep(index, decoded)
 
     def _keep(self, index: int, decoded: Decoded) -> None:
         with self._lock:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from openkeypoints.engine.admission import MIN_RETRY_S, ByteBudget
 from openkeypoints.engine.calls import Answer, Call, Loaded, Stats
 from openkeypoints.engine.decoding import Decoder, memory_of
+from openkeypoints.engine.executor import Executor, Ticket
 from openkeypoints.engine.jobs import Job
 from openkeypoints.engine.limits import Limits
 from openkeypoints.engine.pool import Pool
@@ -25,8 +27,8 @@ class Engine:
     """Answers calls on many models. All of it belongs to one event loop; work runs in threads.
 
     A call is admitted or refused at once, by what waits already and by how long runs take; its
-    pictures are decoded in a pool; then they take turns in the threads of their model. The loop
-    itself neither decodes nor infers.
+    pictures take turns in the threads of their model, which decode and run them. Those of a model
+    on a GPU are decoded before, in a pool. The loop itself neither decodes nor infers.
     """
 
     def __init__(
@@ -192,21 +194,30 @@ class Engine:
                 executor = await self._pool.ready(entry, deadline)
                 with executor.admit(len(call.images), deadline) as ticket:
                     began = time.monotonic()
-                    job = Job(call, deadline)
-                    # The threads hand the pictures on by themselves: the loop has enough to do.
-                    decoding = self._decoder.start(
-                        call, claim, partial(executor.submit, job, ticket)
-                    )
-                    try:
+                    job = Job(call, claim, deadline)
+                    with self._submitted(executor, job, ticket):
                         found = await executor.outcome(job)
-                    finally:
-                        decoding.cancel()
         predictions = [
             prediction.with_timings({**prediction.timings, "decode": decode_ms})
             for prediction, decode_ms in zip(found, job.decode_ms, strict=True)
         ]
+        images = [image for image in job.images if not isinstance(image, bytes)]
         waited_s = job.last_turn - job.submitted + began - arrived
-        return Answer(predictions, job.images, cold_start, max(0.0, waited_s) * 1e3)
+        return Answer(predictions, images, cold_start, max(0.0, waited_s) * 1e3)
+
+    @contextlib.contextmanager
+    def _submitted(self, executor: Executor, job: Job, ticket: Ticket) -> Iterator[None]:
+        """Queue a call, after its pictures were decoded where the executor does not do that."""
+        if executor.decodes:
+            executor.submit(job, ticket)
+            yield
+            return
+        done = partial(executor.submit_decoded, job, ticket)
+        decoding = self._decoder.start(job.call, job.claim, done)
+        try:
+            yield
+        finally:
+            decoding.cancel()
 
     def _check(self, call: Call) -> None:
         count = len(call.images)

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 from openkeypoints.engine.admission import MIN_RETRY_S, ServiceTime, predicted_wait
 from openkeypoints.engine.calls import ModelState, ModelStats
-from openkeypoints.engine.decoding import Decoded
+from openkeypoints.engine.decoding import Decoded, picture_settings
 from openkeypoints.engine.jobs import Job, Outcome, Turn
 from openkeypoints.engine.limits import Limits
 from openkeypoints.errors import (
     InferenceError,
+    InputError,
     OpenKeypointsError,
     OverloadedError,
     OverloadReason,
@@ -49,8 +50,8 @@ class Executor:
 
     The queue is work-conserving: an idle thread takes what is there at once. Calls take turns,
     image by image, so that a call of many images does not hold up the others. On a CPU each of the
-    model's streams has a thread and a run has one image; on a GPU one thread collects those that
-    may run together.
+    model's streams has a thread, which decodes one image and runs it; on a GPU one thread collects
+    those that may run together, decoded.
     """
 
     def __init__(
@@ -70,8 +71,11 @@ class Executor:
         """
         self._id, self._model, self._limits, self._on_stuck = model_id, model, limits, on_stuck
         on_cpu = model.device.startswith("cpu")
+        self.decodes = on_cpu
+        """Whether its threads decode the pictures themselves; else they come decoded."""
         self.streams = limits.streams if on_cpu else 1
         self._batch = 1 if on_cpu else limits.max_batch
+        self._settings = picture_settings(limits)
         self.room = limits.room(self.streams * self._batch)
         self.ended = asyncio.Event()
         """Set when all threads have ended."""
@@ -117,18 +121,24 @@ class Executor:
         with self._lock:
             self._check_room(1, deadline)
 
-    def submit(self, job: Job, ticket: Ticket, decoded: list[Decoded] | OpenKeypointsError) -> None:
-        """Queue the images of an admitted call, or fail it with an error. Thread-safe."""
+    def submit_decoded(
+        self, job: Job, ticket: Ticket, decoded: list[Decoded] | OpenKeypointsError
+    ) -> None:
+        """Queue an admitted call whose images were decoded, or fail it. Thread-safe."""
         if isinstance(decoded, OpenKeypointsError):
             self._on_loop(job.refuse, decoded)
             return
+        for index, picture in enumerate(decoded):
+            job.keep(index, picture)
+        self.submit(job, ticket)
+
+    def submit(self, job: Job, ticket: Ticket) -> None:
+        """Queue the images of an admitted call, encoded or not. Thread-safe."""
         with self._lock:
             if self._refusal is not None or job.dropped:  # whoever waited has been told
                 return
             self._decoding -= ticket.images
             ticket.images = 0
-            job.images = [image for image, _ in decoded]
-            job.decode_ms = [milliseconds for _, milliseconds in decoded]
             job.submitted = job.last_turn = time.monotonic()
             self._queue.append(job)
             self._waiting += len(job.images)
@@ -296,7 +306,8 @@ class Executor:
         began = time.monotonic()
         outcomes = self._infer(turns)
         now = time.monotonic()
-        failures = sum(isinstance(outcome, OpenKeypointsError) for outcome in outcomes)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, OpenKeypointsError)]
+        failures = sum(not isinstance(error, InputError | OverloadedError) for error in errors)
         with self._lock:
             del self._runs[threading.get_ident()]
             self._running -= len(turns)
@@ -304,7 +315,7 @@ class Executor:
             self._counts.images += len(turns)
             self._counts.run_s += now - began
             self._counts.failures += failures
-            if not failures:  # an error comes sooner than an answer
+            if not errors:  # an error comes sooner than an answer
                 self._service.add(len(turns), now - began)
         self._on_loop(self._hand_out, turns, outcomes)
         return True
@@ -379,7 +390,7 @@ class Executor:
         call = turns[0].job.call
         try:
             found = self._model.infer(
-                [turn.image for turn in turns],
+                [turn.image(self._settings) for turn in turns],
                 confidence=call.confidence,
                 iou_threshold=call.iou_threshold,
                 keypoint_confidence=call.keypoint_confidence,

@@ -6,25 +6,29 @@ import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
+from openkeypoints.engine.admission import Claim
 from openkeypoints.engine.calls import Call
-from openkeypoints.engine.decoding import numbered
+from openkeypoints.engine.decoding import Decoded, numbered, read_picture
 from openkeypoints.errors import OpenKeypointsError
 from openkeypoints.models.base import InferOptions
 from openkeypoints.results import Image, Prediction
+from openkeypoints.settings import Settings
 
 Outcome = Prediction | OpenKeypointsError
 
 
 class Job:
-    """The images of one call, whose turns come one by one when they have been decoded.
+    """The images of one call, whose turns come one by one.
 
-    ``done`` and what it takes belong to the event loop, the rest to the executor's lock.
+    ``done`` and what it takes belong to the event loop, the rest to the executor's lock; a picture
+    belongs to whoever has its turn.
 
     Attributes:
         call: what was asked.
-        images: RGB arrays; none before they are decoded.
-        decode_ms: how long each of them took.
+        claim: the memory that it holds.
         deadline: on the monotonic clock.
+        images: encoded until they are decoded, RGB arrays then.
+        decode_ms: how long each of them took.
         done: the predictions, when all are there.
         begun: how many images have had their turn.
         submitted: when it joined the queue, 0 before.
@@ -32,15 +36,19 @@ class Job:
         dropped: nobody waits for it any more.
     """
 
-    def __init__(self, call: Call, deadline: float) -> None:
-        self.call, self.deadline = call, deadline
-        self.images: list[Image] = []
-        self.decode_ms: list[float] = []
+    def __init__(self, call: Call, claim: Claim, deadline: float) -> None:
+        self.call, self.claim, self.deadline = call, claim, deadline
+        self.images: list[bytes | Image] = list(call.images)
+        self.decode_ms = [0.0] * len(call.images)
         self.done: asyncio.Future[list[Prediction]] = asyncio.get_running_loop().create_future()
         self.begun = 0
         self.submitted = self.last_turn = 0.0
         self.dropped = False
         self._found: dict[int, Prediction] = {}
+
+    def keep(self, index: int, decoded: Decoded) -> None:
+        """Take a decoded picture in the place of the encoded one."""
+        self.images[index], self.decode_ms[index] = decoded
 
     @property
     def waiting(self) -> int:
@@ -77,10 +85,18 @@ class Turn:
     job: Job
     index: int
 
-    @property
-    def image(self) -> Image:
-        """The picture."""
-        return self.job.images[self.index]
+    def image(self, settings: Settings) -> Image:
+        """Return the picture, decoded now where nobody has done so yet.
+
+        Raises:
+            OpenKeypointsError: see ``read_picture``.
+        """
+        job, image = self.job, self.job.images[self.index]
+        if isinstance(image, bytes):
+            decoded = read_picture(job.call, self.index, job.claim, settings)
+            job.keep(self.index, decoded)
+            return decoded[0]
+        return image
 
     @property
     def options(self) -> InferOptions:
@@ -93,10 +109,10 @@ class Turn:
     @property
     def key(self) -> Hashable:
         """What images that run together have in common; None runs alone."""
-        call = self.job.call
-        if call.options.boxes is not None:
+        call, image = self.job.call, self.job.images[self.index]
+        if call.options.boxes is not None or isinstance(image, bytes):
             return None
         return (
             *(call.confidence, call.iou_threshold, call.keypoint_confidence, call.max_detections),
-            *(call.class_filter, call.options, self.image.shape),
+            *(call.class_filter, call.options, image.shape),
         )

@@ -20,7 +20,8 @@ class Limits:
     Attributes:
         streams: images that one model computes at once on a CPU; 0 = the cores. The models must
             be opened with as many (``Settings.streams``).
-        decode_threads: pictures decoded at once; 0 = the cores, at most 4.
+        decode_threads: pictures decoded at once for models on GPUs; 0 = the cores, at most 4. For
+            models on a CPU each stream decodes its own.
         queue: images that may wait for one model; 0 = 4 for each that it computes at once, at
             least 16. A call may exceed it alone where nothing else waits.
         max_images: of one call.

@@ -24,10 +24,18 @@ from openkeypoints.models.base import InferOptions
 from openkeypoints.settings import Settings
 from tests.unit.engine.stubs import LIMITS, Shop, call, limits, picture, run
 
+device = "cpu"
+
+
+@pytest.fixture(autouse=True, params=["cpu", "cuda:0"], ids=["at its turn", "ahead"])
+def _decoding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU pictures are decoded at their turns, for a GPU ahead of them: calls are alike."""
+    monkeypatch.setitem(globals(), "device", request.param)
+
 
 def infer(*calls: Call, shop: Shop | None = None, limits: Limits = LIMITS) -> list[Answer]:
     async def work() -> list[Answer]:
-        engine = Engine((shop or Shop()).open, limits)
+        engine = Engine((shop or Shop(device=device)).open, limits)
         return [await engine.infer(c) for c in calls]
 
     return run(work())
@@ -45,7 +53,7 @@ def test_bytes_and_arrays_come_back_in_order_with_their_pictures() -> None:
     assert [int(i[0, 0, 0]) for i in answer.images] == [1, 2, 3]
 
 
-def test_the_timings_of_the_model_stay_and_decoding_is_that_of_the_pool() -> None:
+def test_the_timings_of_the_model_stay_and_decoding_is_that_of_the_engine() -> None:
     (answer,) = infer(Call("a", (encoded(), picture())))
     first, second = (p.timings for p in answer.predictions)
     assert first["run"] == 1.0
@@ -59,7 +67,7 @@ def test_only_the_first_call_finds_the_model_cold() -> None:
 
 
 def test_the_model_gets_rgb_and_what_the_call_says() -> None:
-    shop = Shop()
+    shop = Shop(device=device)
     asked = call(
         "a", confidence=0.1, iou_threshold=0.2, keypoint_confidence=0.3, max_detections=4,
         class_filter=("thing",), options=InferOptions(max_persons=5),
@@ -79,7 +87,7 @@ def test_the_model_gets_rgb_and_what_the_call_says() -> None:
 
 
 def test_each_picture_gets_its_own_boxes() -> None:
-    shop = Shop()
+    shop = Shop(device=device)
     boxes = [np.full((1, 4), i, np.float32) for i in (1, 2)]
     infer(call("a", 1, 2, options=InferOptions(boxes=boxes)), shop=shop)
     given = [a["options"].boxes for a in shop.opened[0].arguments]
@@ -135,7 +143,7 @@ def test_pixels_count_before_they_are_decoded() -> None:
 
 def test_what_the_model_says_of_one_of_several_pictures_is_numbered() -> None:
     async def work() -> None:
-        shop = Shop()
+        shop = Shop(device=device)
         engine = Engine(shop.open, LIMITS)
         await engine.load("a")
         shop.opened[0].error = InputError("no such class")
@@ -147,7 +155,7 @@ def test_what_the_model_says_of_one_of_several_pictures_is_numbered() -> None:
 
 def test_a_model_that_breaks_fails_that_call_alone(caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
-        shop = Shop()
+        shop = Shop(device=device)
         engine = Engine(shop.open, LIMITS)
         await engine.load("a")
         shop.opened[0].error = ZeroDivisionError("the inside")
@@ -166,7 +174,7 @@ def test_a_model_that_breaks_fails_that_call_alone(caplog: pytest.LogCaptureFixt
 
 def test_a_failure_teaches_nothing_of_how_long_a_run_takes() -> None:
     async def work() -> None:
-        shop = Shop()
+        shop = Shop(device=device)
         engine = Engine(shop.open, LIMITS)
         await engine.load("a")
         shop.opened[0].error = InputError("no")
@@ -181,7 +189,7 @@ def test_even_a_model_that_wants_to_exit_does_not_lose_its_thread(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def work() -> None:
-        shop = Shop()
+        shop = Shop(device=device)
         engine = Engine(shop.open, LIMITS)
         await engine.load("a")
         shop.opened[0].error = SystemExit()
@@ -195,7 +203,7 @@ def test_even_a_model_that_wants_to_exit_does_not_lose_its_thread(
 
 def test_the_memory_of_a_call_is_given_back_whatever_comes() -> None:
     async def work() -> None:
-        engine = Engine(Shop().open, LIMITS)
+        engine = Engine(Shop(device=device).open, LIMITS)
         await engine.infer(Call("a", (encoded(),)))
         with pytest.raises(ImageDecodeError):
             await engine.infer(Call("a", (encoded(), b"nothing")))
@@ -227,7 +235,7 @@ def test_a_real_model_gives_what_it_gives_outside(tiny_okp: Path, tmp_path: Path
 
 def test_calls_are_refused_for_their_memory_while_others_hold_it() -> None:
     async def work() -> None:
-        engine = Engine(Shop().open, limits(inflight_bytes=150))
+        engine = Engine(Shop(device=device).open, limits(inflight_bytes=150))
         with engine._budget.claim() as other:
             other.add(100)
             with pytest.raises(OverloadedError) as caught:

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from openkeypoints.engine import Call, Engine
+from openkeypoints.engine.admission import ByteBudget
 from openkeypoints.engine.executor import Executor
 from openkeypoints.engine.jobs import Job
 from openkeypoints.errors import InputError, OverloadedError
 from openkeypoints.models.base import InferOptions
-from tests.unit.engine.stubs import Shop, call, entered, limits, one_running, picture, run, until
+from tests.unit.engine.stubs import Shop, call, entered, limits, one_running, run, until
 
 
 def waiting(engine: Engine, model_id: str = "a") -> int:
@@ -152,9 +153,9 @@ def test_the_turn_of_a_call_that_is_too_late_is_passed_over() -> None:
         await engine.load("a")
         executor = engine._pool._table["a"].executor
         assert executor is not None
-        job = Job(call(), deadline=0.0)
-        with executor.admit(1, 1e12) as ticket:
-            executor.submit(job, ticket, [(picture(), 0.0)])
+        with ByteBudget(1000).claim() as claim, executor.admit(1, 1e12) as ticket:
+            job = Job(call(), claim, deadline=0.0)
+            executor.submit(job, ticket)
             with pytest.raises(OverloadedError):
                 await executor.outcome(job)
         assert shop.opened[0].seen == []
