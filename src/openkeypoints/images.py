@@ -113,7 +113,7 @@ def _unwrapped(source: Mapping[str, Any]) -> Any:
     """Return what a ``{"type", "value"}`` object holds; its type decides, nothing is guessed."""
     kind, value = str(source.get("type")).lower(), source.get("value")
     if kind == "base64" and isinstance(value, str | bytes):
-        return _from_base64(value if isinstance(value, str) else value.decode("latin-1"))
+        return _from_base64(value)
     is_array = kind in ("numpy", "numpy_object") and isinstance(value, np.ndarray)
     is_url = kind == "url" and isinstance(value, str) and _is_url(value)
     if is_array or is_url or (kind == "pil" and isinstance(value, PilImage.Image)):
@@ -130,9 +130,8 @@ def _read_bytes(source: object, settings: Settings) -> tuple[bytes, str]:
     """Return the bytes behind a source, and what to call it in messages."""
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
-        head = data[: 2 * _BASE64_HEAD]
-        if head.isascii() and (_DATA_URI.match(head.decode()) or _is_base64_media(head.decode())):
-            return _from_base64(data.decode("latin-1")), "the picture (base64 bytes)"
+        if is_base64_picture(data):
+            return _from_base64(data), "the picture (base64 bytes)"
         return data, "the picture (bytes)"
     if isinstance(source, str):
         return _read_text(source, settings)
@@ -178,6 +177,15 @@ def _read_text(text: str, settings: Settings) -> tuple[bytes, str]:
     return _read_path(Path(text))
 
 
+def is_base64_picture(data: bytes) -> bool:
+    """Tell whether bytes begin as base64 of a picture, or a data URI, which `read_image` reads."""
+    head = data[: 2 * _BASE64_HEAD]
+    if not head.isascii():
+        return False
+    text = head.decode()
+    return _DATA_URI.match(text) is not None or _is_base64_media(text)
+
+
 def _is_base64_media(text: str) -> bool:
     """Tell whether a text begins as base64 of a picture or video does (paths hardly can)."""
     head = "".join(text[: 2 * _BASE64_HEAD].split())[:_BASE64_HEAD]
@@ -190,9 +198,10 @@ def _is_base64_media(text: str) -> bool:
         return False
 
 
-def _from_base64(text: str) -> bytes:
+def _from_base64(text: str | bytes) -> bytes:
     """Return what base64 text, or a data URI of it, holds."""
-    if uri := _DATA_URI.match(text[:256]):
+    head = text[:256] if isinstance(text, str) else text[:256].decode("latin-1")
+    if uri := _DATA_URI.match(head):
         text = text[uri.end() :]
     try:
         return decode_base64(text)

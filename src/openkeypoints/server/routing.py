@@ -49,6 +49,11 @@ def surface_route(render_error: RenderError, *, public: bool = False) -> type[AP
             super().__init__(path, endpoint, **options)
             self.app = self._serve
 
+        def matches(self, scope: Scope) -> tuple[Match, Scope]:
+            # FastAPI's own way asks first whether the route was included from elsewhere.
+            match, found = Route.matches(self, scope)
+            return match, {**found, "route": self}
+
         async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
             response = await self._answer(Request(scope, receive, send))
             await response(scope, receive, send)
@@ -98,11 +103,9 @@ class Dispatch:
             if root and path.startswith(f"{root}/"):
                 path = path[len(root) :]
             for route in self._named.get(_first_segment(path), self._anything):
-                # FastAPI's own way asks first whether the route was included from elsewhere.
-                match, found = Route.matches(route, scope)
+                match, found = route.matches(scope)
                 if match is Match.FULL:
                     scope.update(found)
-                    scope["route"] = route
                     await route.app(scope, receive, send)
                     return
         await self._otherwise(scope, receive, send)

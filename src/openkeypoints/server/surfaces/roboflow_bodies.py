@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from openkeypoints.errors import FormatError, ImageDecodeError, ImageTooLargeError, InputError
 from openkeypoints.image_files import is_media
-from openkeypoints.images import decode_base64, swap_red_and_blue
+from openkeypoints.images import decode_base64, is_base64_picture, swap_red_and_blue
 from openkeypoints.results import Image
 from openkeypoints.server.context import (
     context_of,
@@ -162,7 +162,8 @@ def _part(body: bytes, content_type: str, request: Request) -> bytes:
 
 def _from_bytes(body: bytes, request: Request) -> bytes:
     """Return the picture in some bytes: as they are, or what their base64 says."""
-    return picture_of_bytes(request, body if is_media(body[:_HEAD]) else _decoded(body))
+    plain = is_media(body[:_HEAD]) or is_base64_picture(body)  # the engine reads either
+    return picture_of_bytes(request, body if plain else _decoded(body))
 
 
 def _decoded(body: bytes) -> bytes:
