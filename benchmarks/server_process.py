@@ -257,7 +257,7 @@ def main() -> None:
     with bind(config) as listening:
         print(json.dumps({"url": f"http://127.0.0.1:{listening.getsockname()[1]}"}), flush=True)
         start_logging()
-        Server(make_app(config, engine), config).run(sockets=[listening])
+        Server(make_app(config, engine), config, alone=True).run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -46,8 +46,17 @@ def resident_bytes() -> int:
 
 
 def give_back_memory() -> None:
-    """Collect garbage, and let the C library return what it keeps for later (glibc only)."""
+    """Collect garbage, and let the C library return what it keeps for later (glibc only).
+
+    Where objects have been set aside for good (``gc.freeze``), those that are garbage by now are
+    collected too, and the others set aside again.
+    """
+    frozen = gc.get_freeze_count() > 0
+    if frozen:
+        gc.unfreeze()
     gc.collect()
+    if frozen:
+        gc.freeze()
     if sys.platform.startswith("linux"):
         # musl has no such function.
         with contextlib.suppress(OSError, AttributeError):

@@ -206,25 +206,17 @@ def _keypoint_rows(
     for i in range(len(prediction)):
         skeleton = prediction.skeleton(i)
         names = skeleton.keypoints if skeleton else ()
-        rows.append(
-            [
-                _keypoint(xy[i][j], scores[i][j], j, name, by_alias=by_alias)
-                for j, name in enumerate(names)
-                if scores[i][j] >= lowest and isfinite(sum(xy[i][j]))
-            ]
-        )
+        row: list[dict[str, Any]] = [
+            # The servers say ``class``, the pages of the vendor ``class_name``: both are read.
+            {"x": x, "y": y, "confidence": score, "class_id": j, "class": name, "class_name": name}
+            for j, (name, (x, y), score) in enumerate(zip(names, xy[i], scores[i], strict=False))
+            if score >= lowest and isfinite(x + y)
+        ]
+        if not by_alias:
+            for point in row:
+                del point["class"]
+        rows.append(row)
     return rows
-
-
-def _keypoint(
-    place: list[float], score: float, slot: int, name: str, *, by_alias: bool
-) -> dict[str, Any]:
-    x, y = place
-    row: dict[str, Any] = {"x": x, "y": y, "confidence": score, "class_id": slot}
-    if by_alias:  # the servers say ``class``, the pages of the vendor ``class_name``: both are read
-        row["class"] = name
-    row["class_name"] = name
-    return row
 
 
 def _point_rows(prediction: Prediction) -> Sequence[list[dict[str, float]] | None]:

@@ -22,7 +22,7 @@ _BYTES_PER_CHUNK = 256
 """A body may come in so many pieces, and in more where they have so many bytes on average."""
 _FRAMING, _FRAMING_PER_CHUNK = 1_000_000, 32
 """Bytes beside the body itself: sizes of chunks, what may be written behind them, trailers."""
-_HIGH_WATER = 1 << 18
+_HIGH_WATER = 1 << 19
 """Bytes of a body that wait for their handler before no more are read."""
 _DISCARDED = 2
 """How many times the largest body a client may send behind an answer that it got early."""
@@ -144,9 +144,9 @@ class _GuardedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle.response_complete:  # nobody reads it
             return
-        # As uvicorn does, which stops to read at a quarter of this: twice for most pictures, and
-        # that costs more than the picture's whole way to the handler.
-        cycle.body += body
+        # As uvicorn does, but that a single piece is not copied (it is passed on as bytes anyway),
+        # and that reading stops later: at an eighth of this it would for most pictures.
+        cycle.body = cycle.body + body if cycle.body else body  # type: ignore[assignment]
         if len(cycle.body) > _HIGH_WATER:
             self.flow.pause_reading()
         cycle.message_event.set()
