@@ -93,11 +93,6 @@ class _GuardedProtocol(HttpToolsProtocol):
                 del self.peers[self._peer]
             self._peer = None
 
-    def on_message_begin(self) -> None:
-        """Begin a request, whose handler can ask to be told when its client leaves."""
-        super().on_message_begin()
-        cast(dict[str, Any], self.scope)[DEPARTURE] = Departure()
-
     def data_received(self, data: bytes) -> None:
         """Read what came; more header bytes than allowed end the connection."""
         if self.transport.is_closing():
@@ -129,6 +124,7 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._body_began, self._body_bytes = self.loop.time(), 0
         self._raw_bytes, self._chunks = 0, 0
         self._clock(self.limits.body_s, self._check_body)
+        cast(dict[str, Any], self.scope)[DEPARTURE] = Departure()
         super().on_headers_complete()
         if len(self.pipeline) > self.limits.pipelined:
             self._end(_TOO_MANY)
