@@ -249,11 +249,11 @@ def _detection_ids(prediction: Prediction) -> list[str]:
     if not (n := len(prediction)):
         return []
     parts = (prediction.boxes, prediction.scores, prediction.class_ids, prediction.keypoints)
-    rows = np.concatenate([np.asarray(part, np.float64).reshape(n, -1) for part in parts], axis=1)
+    raw = [(part.tobytes(), part.nbytes // n) for part in parts]
     seen: Counter[bytes] = Counter()
     ids = []
-    for row in rows:
-        content = row.tobytes()
+    for i in range(n):
+        content = b"".join(data[i * size : (i + 1) * size] for data, size in raw)
         seen[content] += 1
         digest = base.copy()
         digest.update(content + bytes(seen[content]))
