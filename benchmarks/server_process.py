@@ -216,7 +216,6 @@ def count_decoding() -> None:
     longer than in a loop of its own.
     """
     from openkeypoints.engine import decoding  # noqa: PLC0415
-    from openkeypoints.server.surfaces import roboflow_bodies  # noqa: PLC0415
 
     spent: list[float] = []
 
@@ -231,7 +230,6 @@ def count_decoding() -> None:
         return call
 
     decoding.read_image = timed(decoding.read_image)
-    roboflow_bodies.decode_base64 = timed(roboflow_bodies.decode_base64)
     tell = lambda *_: print(json.dumps({"decoding_s": sum(spent)}), flush=True)  # noqa: E731
     signal.signal(signal.SIGUSR1, tell)
 

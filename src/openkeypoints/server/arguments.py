@@ -27,7 +27,7 @@ class Arguments:
     """
 
     def __init__(self, *sources: Mapping[str, str]) -> None:
-        self._sources = sources
+        self._sources = tuple(map(dict, sources))  # what is not there is told quicker by a dict
 
     def text(self, names: tuple[str, ...]) -> tuple[str, str] | None:
         """Return the name and the text of an argument, without the quotes that clients leave on it.

@@ -64,7 +64,7 @@ async def _get(request: Request) -> Response:
 
 async def _infer(request: Request) -> Response:
     caller = await authorise(request, "infer")
-    wanted = from_query(request.query_params)
+    wanted = from_query(dict(request.query_params))
     model_id = resolve(request, name_of(request), caller)
     if request.method == "GET" and not request.query_params.get("image"):
         raise InputError("A GET needs the address of a picture, ?image=; pictures are POSTed.")
