@@ -49,9 +49,8 @@ def read_picture(call: Call, index: int, claim: Claim, settings: Settings) -> De
             orient=call.orient,
             on_size=lambda width, height: claim.add(width * height * CHANNELS),
         )
-    except OpenKeypointsError as error:
-        # The frames of its traceback hold the picture.
-        raise error.with_traceback(None) from None
+    except OpenKeypointsError:
+        raise
     except Exception:
         logger.exception("A picture could not be decoded.")
         message = "The picture could not be decoded; the log has the reason."
@@ -128,7 +127,8 @@ class Decoding:
         try:
             decoded = read_picture(self._call, index, self._claim, self._settings)
         except OpenKeypointsError as error:
-            self._fail(numbered(error, index, len(self._call.images)))
+            # The frames of its traceback hold the picture.
+            self._fail(numbered(error.with_traceback(None), index, len(self._call.images)))
         else:
             self._keep(index, decoded)
 

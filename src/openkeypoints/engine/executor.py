@@ -158,11 +158,11 @@ class Executor:
         if self._watch is None:
             self._watch = self._loop.call_later(self._limits.hang_s, self._look_for_hangs)
         left = max(0.0, job.deadline - time.monotonic())
-        timer = self._loop.call_later(left, self._expire, job, self._limits.grace_s)
+        job.timer = self._loop.call_later(left, self._expire, job, self._limits.grace_s)
         try:
             return await job.done
         finally:
-            timer.cancel()
+            job.timer.cancel()
             self._active.discard(job)
             self._withdraw(job)
             job.abandon()
@@ -230,7 +230,7 @@ class Executor:
     def _expire(self, job: Job, grace_s: float) -> None:
         """Fail a call whose deadline has come; one that runs by now has a little longer."""
         if grace_s and self._all_begun(job):
-            self._loop.call_later(grace_s, self._expire, job, 0.0)
+            job.timer = self._loop.call_later(grace_s, self._expire, job, 0.0)
         else:
             job.refuse(self._too_late(job))
 

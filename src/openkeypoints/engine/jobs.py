@@ -20,8 +20,8 @@ Outcome = Prediction | OpenKeypointsError
 class Job:
     """The images of one call, whose turns come one by one.
 
-    ``done`` and what it takes belong to the event loop, the rest to the executor's lock; a picture
-    belongs to whoever has its turn.
+    ``done``, ``timer`` and what they take belong to the event loop, the rest to the executor's
+    lock; a picture belongs to whoever has its turn.
 
     Attributes:
         call: what was asked.
@@ -30,6 +30,7 @@ class Job:
         images: encoded until they are decoded, RGB arrays then.
         decode_ms: how long each of them took.
         done: the predictions, when all are there.
+        timer: ends the call at its deadline.
         begun: how many images have had their turn.
         submitted: when it joined the queue, 0 before.
         last_turn: when the last of them had.
@@ -41,6 +42,7 @@ class Job:
         self.images: list[bytes | Image] = list(call.images)
         self.decode_ms = [0.0] * len(call.images)
         self.done: asyncio.Future[list[Prediction]] = asyncio.get_running_loop().create_future()
+        self.timer: asyncio.TimerHandle | None = None
         self.begun = 0
         self.submitted = self.last_turn = 0.0
         self.dropped = False
