@@ -49,7 +49,7 @@ async def read_body(request: Request, limit: int | None = None) -> bytes:
             held.take(len(part))
             if held.bytes > limit:
                 _too_large(limit)
-            parts.append(part)
+            parts.append(bytes(part))  # no copy, but where a server gives another kind
         if not message.get("more_body", False):
             break
     context.metrics.size("request", held.bytes)

@@ -20,7 +20,7 @@ from openkeypoints.server.protocol import guarded_protocol
 from openkeypoints.server.state import Context
 from openkeypoints.settings import Settings
 
-_COLLECTIONS = (5000, 20, 50)
+_COLLECTIONS = (2000, 10, 10)
 """An answer of many keypoints has some hundred lists and dicts, none of them garbage."""
 
 
