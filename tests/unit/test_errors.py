@@ -25,6 +25,7 @@ from openkeypoints.server.auth import authorise
 from openkeypoints.server.config import ServerConfig
 from openkeypoints.server.keys import KeyRecord, Usage
 from openkeypoints.server.limits import parse_json
+from openkeypoints.server.state import CONTEXT
 from openkeypoints.settings import Settings
 from openkeypoints.skeletons import load_skeleton
 from openkeypoints.urls import Guard, fetch
@@ -105,7 +106,7 @@ def a_server(**options: Any) -> FastAPI:
 
 
 def ask_a_server(**options: Any) -> None:
-    scope = {"type": "http", "app": a_server(**options), "headers": []}
+    scope = {"type": "http", CONTEXT: a_server(**options).state.context, "headers": []}
     asyncio.run(authorise(Request(scope), "metrics"))
 
 

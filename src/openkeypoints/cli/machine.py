@@ -24,7 +24,10 @@ EXTRAS = {
     "onnx": ("onnxruntime",),
     "gpu": ("onnxruntime-gpu",),
     "torch": ("torch",),
-    "server": ("fastapi", "starlette", "uvicorn", "httptools", "uvloop", "python-multipart"),
+    "server": (
+        *("fastapi", "starlette", "uvicorn", "httptools", "uvloop"),
+        *("python-multipart", "orjson"),
+    ),
     "stream": ("av", "paho-mqtt"),
     "train": ("torch", "pycocotools", "scipy", "tensorboard", "matplotlib"),
     "batch": ("pyarrow", "fsspec"),
