@@ -1,7 +1,7 @@
 """Servers in processes of their own, and what the system says of them: CPU, memory, descriptors.
 
 Run as a program it is the server of stub models that the benchmarks drive: the whole of ``okp
-serve`` but for the network, which sleeps for a while and finds the same three people each time.
+serve`` but for the network, which sleeps for a while and finds the same people each time.
 """
 
 from __future__ import annotations
@@ -131,9 +131,9 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def stub_server(sleep_s: float, streams: int) -> Iterator[ServerProcess]:
+def stub_server(sleep_s: float, streams: int, *, people: int = 3) -> Iterator[ServerProcess]:
     """Run the server of this file."""
-    options = ("--sleep-ms", str(sleep_s * 1e3), "--streams", str(streams))
+    options = ("--sleep-ms", str(sleep_s * 1e3), "--streams", str(streams), "--people", str(people))
     with running((sys.executable, Path(__file__), *options)) as server:
         yield server
 
@@ -158,14 +158,14 @@ class StubNetwork:
     honours: frozenset[str] = frozenset()
     runtime, device, precision = "stub", "cpu", "f32"
 
-    def __init__(self, sleep_s: float) -> None:
+    def __init__(self, sleep_s: float, people: int) -> None:
         self._sleep_s = sleep_s
         self._skeleton = load_skeleton("coco17")
-        count, points = 3, len(self._skeleton.keypoints)
+        count, points = people, len(self._skeleton.keypoints)
         chance = np.random.default_rng(5)
         self._arrays: Mapping[str, Any] = {
             "boxes": chance.uniform(0, 200, (count, 4)).astype(np.float32),
-            "scores": np.array([0.9, 0.8, 0.7], np.float32),
+            "scores": np.linspace(0.9, 0.7, count, dtype=np.float32),
             "class_ids": np.zeros(count, np.int64),
             "keypoints": chance.uniform(0, 400, (count, points, 2)).astype(np.float32),
             "keypoint_scores": chance.uniform(0, 1, (count, points)).astype(np.float32),
@@ -192,9 +192,9 @@ class StubNetwork:
         """Hold nothing."""
 
 
-def stub_model(sleep_s: float) -> Model:
+def stub_model(sleep_s: float, people: int = 3) -> Model:
     """Return a model without a network."""
-    network = StubNetwork(sleep_s)
+    network = StubNetwork(sleep_s, people)
     description = Description(
         id=STUB,
         task="keypoint-detection",
@@ -239,6 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sleep-ms", type=float, default=0.0)
     parser.add_argument("--streams", type=int, default=2)
+    parser.add_argument("--people", type=int, default=3)
     arguments = parser.parse_args()
     from openkeypoints.engine import Engine, Limits  # noqa: PLC0415
     from openkeypoints.server.app import make_app  # noqa: PLC0415
@@ -247,7 +248,7 @@ def main() -> None:
     from openkeypoints.server.running import Server, bind  # noqa: PLC0415
 
     engine = Engine(
-        lambda _: stub_model(arguments.sleep_ms / 1e3),
+        lambda _: stub_model(arguments.sleep_ms / 1e3, arguments.people),
         Limits(streams=arguments.streams, pinned=frozenset({STUB})),
     )
     config = ServerConfig(port=0, models=(NamedModel(STUB, STUB),))
