@@ -193,7 +193,10 @@ class SleepingModel:
 
     device = "cpu"
 
-    def infer(self, images: Sequence[Image], **_: Any) -> list[Prediction]:
+    def request(self, **_: Any) -> None:
+        """Take any thresholds."""
+
+    def run(self, images: Sequence[Image], *_: Any) -> list[Prediction]:
         """Return one empty prediction per picture, after 50 ms."""
         time.sleep(RUN_S)
         return [_nothing(image) for image in images]

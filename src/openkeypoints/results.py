@@ -17,6 +17,8 @@ Image = NDArray[np.uint8]
 Index = int | slice | Sequence[int] | NDArray[np.bool_] | NDArray[np.integer[Any]]
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+_FLOAT: np.dtype[Any] = np.dtype(np.float32)
+_WHOLE: np.dtype[Any] = np.dtype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,24 +144,18 @@ class Prediction:
 
     def __post_init__(self) -> None:
         n, k = len(self.scores), self.keypoint_scores.shape[-1]
-        expected: dict[str, tuple[Any, type]] = {
-            "boxes": ((n, 4), np.float32),
-            "scores": ((n,), np.float32),
-            "class_ids": ((n,), np.int64),
-            "keypoints": ((n, k, 2), np.float32),
-            "keypoint_scores": ((n, k), np.float32),
-            "covariances": ((n, k, 2, 2), np.float32),
-            "track_ids": ((n,), np.int64),
-        }
-        for name, (shape, dtype) in expected.items():
-            value = getattr(self, name)
-            if value is None and name in ("covariances", "track_ids"):
-                continue
-            if value.shape != shape or value.dtype != dtype:
-                raise ValueError(
-                    f"Prediction.{name} is {value.dtype}{value.shape}, "
-                    f"expected {np.dtype(dtype)}{shape}"
-                )
+        if not (
+            self.boxes.shape == (n, 4)
+            and self.scores.shape == self.class_ids.shape == (n,)
+            and self.keypoints.shape == (n, k, 2)
+            and self.keypoint_scores.shape == (n, k)
+            and self.boxes.dtype == self.scores.dtype == self.keypoints.dtype == _FLOAT
+            and self.keypoint_scores.dtype == _FLOAT
+            and self.class_ids.dtype == _WHOLE
+            and self.covariances is None
+            and self.track_ids is None
+        ):
+            self._check_arrays(n, k)
         if self.masks is not None and (self.masks.ndim != 3 or len(self.masks) != n):
             raise ValueError(f"Prediction.masks has shape {self.masks.shape} for {n} instances")
         for name, rows in self.extras.items():
@@ -167,7 +163,28 @@ class Prediction:
                 raise ValueError(f"Prediction.extras[{name!r}] has {len(rows)} rows, not {n}")
         self._check_values()
         for name in ("skeletons", "extras", "timings", "details"):
-            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+            if (mapping := getattr(self, name)) is not _EMPTY:
+                object.__setattr__(self, name, MappingProxyType(dict(mapping)))
+
+    def _check_arrays(self, n: int, k: int) -> None:
+        """Say which array is not what it must be; the optional ones are looked at here alone."""
+        expected: dict[str, tuple[Any, np.dtype[Any]]] = {
+            "boxes": ((n, 4), _FLOAT),
+            "scores": ((n,), _FLOAT),
+            "class_ids": ((n,), _WHOLE),
+            "keypoints": ((n, k, 2), _FLOAT),
+            "keypoint_scores": ((n, k), _FLOAT),
+            "covariances": ((n, k, 2, 2), _FLOAT),
+            "track_ids": ((n,), _WHOLE),
+        }
+        for name, (shape, dtype) in expected.items():
+            value = getattr(self, name)
+            if value is None and name in ("covariances", "track_ids"):
+                continue
+            if value.shape != shape or value.dtype != dtype:
+                raise ValueError(
+                    f"Prediction.{name} is {value.dtype}{value.shape}, expected {dtype}{shape}"
+                )
 
     def _check_values(self) -> None:
         if not len(self.scores):

@@ -23,23 +23,21 @@ class ServiceTime:
 
     def add(self, images: int, seconds: float) -> None:
         """Take one more run into account."""
-        self._runs.append((images, seconds))
-        self._count(images, seconds, 1)
-        if len(self._runs) > RUNS:
-            self._count(*self._runs.popleft(), -1)
-        count = len(self._runs)
+        runs = self._runs
+        runs.append((images, seconds))
         n, t, nn, nt = self._sums
+        n, t, nn, nt = n + images, t + seconds, nn + images * images, nt + images * seconds
+        if len(runs) > RUNS:
+            old, took = runs.popleft()
+            n, t, nn, nt = n - old, t - took, nn - old * old, nt - old * took
+        self._sums = n, t, nn, nt
+        count = len(runs)
         mean_n, mean_t = n / count, t / count
         spread = nn - n * mean_n
         slope = mean_t / mean_n  # of runs of one size nothing more is known
         if spread > 0:
             slope = min(slope, max(0.0, (nt - n * mean_t) / spread))
         self._line = slope, mean_t - slope * mean_n
-
-    def _count(self, n: int, t: float, sign: int) -> None:
-        row = (n, t, n * n, n * t)
-        a, b, c, d = (total + sign * value for total, value in zip(self._sums, row, strict=True))
-        self._sums = a, b, c, d
 
     def seconds(self, images: int) -> float | None:
         """Return the predicted seconds of a run, None before the first."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from openkeypoints.models.base import InferOptions, Model
+from openkeypoints.models.base import DEFAULT_OPTIONS, InferOptions, Model
 from openkeypoints.results import Image, Prediction
 
 ModelState = Literal["loading", "warming", "ready", "draining", "stuck", "failed"]
@@ -37,7 +37,7 @@ class Call:
     keypoint_confidence: float = 0.0
     max_detections: int = 300
     class_filter: tuple[str | int, ...] | None = None
-    options: InferOptions = field(default_factory=InferOptions)
+    options: InferOptions = DEFAULT_OPTIONS
     orient: bool = True
     deadline_s: float | None = None
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from openkeypoints.engine.admission import MIN_RETRY_S, ByteBudget
@@ -18,6 +17,7 @@ from openkeypoints.engine.limits import Limits
 from openkeypoints.engine.pool import Pool
 from openkeypoints.errors import InputError, OpenKeypointsError, OverloadedError
 from openkeypoints.models.base import Model
+from openkeypoints.results import Prediction
 
 _DRAINING = "The server is shutting down and takes no more calls: try again, or another server."
 _CLOSE_S = 5.0
@@ -195,27 +195,20 @@ class Engine:
                 with executor.admit(len(call.images), deadline) as ticket:
                     began = time.monotonic()
                     job = Job(call, claim, deadline)
-                    with self._submitted(executor, job, ticket):
-                        found = await executor.outcome(job)
-        predictions = [
-            prediction.with_timings({**prediction.timings, "decode": decode_ms})
-            for prediction, decode_ms in zip(found, job.decode_ms, strict=True)
-        ]
+                    found = await self._outcome(executor, job, ticket)
         images = [image for image in job.images if not isinstance(image, bytes)]
         waited_s = job.last_turn - job.submitted + began - arrived
-        return Answer(predictions, images, cold_start, max(0.0, waited_s) * 1e3)
+        return Answer(found, images, cold_start, max(0.0, waited_s) * 1e3)
 
-    @contextlib.contextmanager
-    def _submitted(self, executor: Executor, job: Job, ticket: Ticket) -> Iterator[None]:
-        """Queue a call, after its pictures were decoded where the executor does not do that."""
+    async def _outcome(self, executor: Executor, job: Job, ticket: Ticket) -> list[Prediction]:
+        """Run a call, after its pictures were decoded where the executor does not do that."""
         if executor.decodes:
             executor.submit(job, ticket)
-            yield
-            return
+            return await executor.outcome(job)
         done = partial(executor.submit_decoded, job, ticket)
         decoding = self._decoder.start(job.call, job.claim, done)
         try:
-            yield
+            return await executor.outcome(job)
         finally:
             decoding.cancel()
 

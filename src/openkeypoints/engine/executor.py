@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from openkeypoints.engine.admission import MIN_RETRY_S, ServiceTime, predicted_wait
 from openkeypoints.engine.calls import ModelState, ModelStats
@@ -29,11 +30,24 @@ from openkeypoints.results import Prediction
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
 class Ticket:
-    """The right of a call to queue so many images, while they are being decoded."""
+    """The right of a call to queue so many images. A context manager, which gives it back."""
 
-    images: int
+    def __init__(self, executor: Executor, images: int) -> None:
+        self._executor = executor
+        self.images = images
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.images:  # they were never queued
+            self._executor.give_back(self)
 
 
 @dataclass(slots=True)
@@ -80,7 +94,8 @@ class Executor:
         self.ended = asyncio.Event()
         """Set when all threads have ended."""
         self._loop = asyncio.get_running_loop()
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._queue: deque[Job] = deque()
         self._active: set[Job] = set()
         self._waiting = self._decoding = self._running = 0
@@ -95,8 +110,7 @@ class Executor:
 
     # ------------------------------------------------------------ on the event loop
 
-    @contextlib.contextmanager
-    def admit(self, images: int, deadline: float) -> Iterator[Ticket]:
+    def admit(self, images: int, deadline: float) -> Ticket:
         """Let a call in, or refuse it now, before anything has been done for it.
 
         Raises:
@@ -105,12 +119,13 @@ class Executor:
         with self._lock:
             self._check_room(images, deadline)
             self._decoding += images
-        ticket = Ticket(images)
-        try:
-            yield ticket
-        finally:
-            with self._lock:
-                self._decoding -= ticket.images
+        return Ticket(self, images)
+
+    def give_back(self, ticket: Ticket) -> None:
+        """Let others have the room of a call that queues no more images."""
+        with self._lock:
+            self._decoding -= ticket.images
+            ticket.images = 0
 
     def refuse_if_full(self, deadline: float) -> None:
         """Refuse a call of one image as :meth:`admit` would; nothing is kept for it otherwise.
@@ -142,7 +157,7 @@ class Executor:
             job.submitted = job.last_turn = time.monotonic()
             self._queue.append(job)
             self._waiting += len(job.images)
-            self._lock.notify(len(job.images))
+            self._changed.notify(len(job.images))
 
     async def outcome(self, job: Job) -> list[Prediction]:
         """Return the predictions in the order of the images.
@@ -174,7 +189,7 @@ class Executor:
                 self._refusal = message, reason
             self._queue.clear()
             self._waiting = 0
-            self._lock.notify_all()
+            self._changed.notify_all()
         for job in tuple(self._active):
             job.refuse(OverloadedError(message, MIN_RETRY_S, reason))
         if self._watch is not None:
@@ -326,7 +341,7 @@ class Executor:
             turns: list[Turn] = []
             while not turns:
                 while not self._queue and self._refusal is None:
-                    self._lock.wait()
+                    self._changed.wait()
                 if self._refusal is not None:
                     return None
                 self._collect(turns)
@@ -350,7 +365,7 @@ class Executor:
             and self._refusal is None
             and (left := until - time.monotonic()) > 0
         ):
-            self._lock.wait(left)
+            self._changed.wait(left)
             self._collect(turns)
 
     def _collect(self, turns: list[Turn]) -> None:
@@ -389,16 +404,16 @@ class Executor:
     def _run(self, turns: list[Turn]) -> list[Outcome]:
         call = turns[0].job.call
         try:
-            found = self._model.infer(
-                [turn.image(self._settings) for turn in turns],
+            images = [turn.image(self._settings) for turn in turns]
+            request = self._model.request(
                 confidence=call.confidence,
                 iou_threshold=call.iou_threshold,
                 keypoint_confidence=call.keypoint_confidence,
                 max_detections=call.max_detections,
                 class_filter=call.class_filter,
-                color="rgb",
                 options=turns[0].options,
             )
+            found = self._model.run(images, request, [turn.decode_ms for turn in turns])
             return [found[place] for place in range(len(turns))]
         except OpenKeypointsError as error:
             # The frames of its traceback hold the pictures.
@@ -419,5 +434,7 @@ class Executor:
         job.refuse(self._too_late(job))
 
     def _on_loop(self, work: Callable[..., object], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        try:
             self._loop.call_soon_threadsafe(work, *arguments)
+        except RuntimeError:  # the loop has ended: nobody waits any more
+            return

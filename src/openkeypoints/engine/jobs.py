@@ -101,6 +101,11 @@ class Turn:
         return image
 
     @property
+    def decode_ms(self) -> float:
+        """How long the picture took to decode, 0 before."""
+        return self.job.decode_ms[self.index]
+
+    @property
     def options(self) -> InferOptions:
         """The call's options, with the boxes of this image alone."""
         options = self.job.call.options

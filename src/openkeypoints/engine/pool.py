@@ -7,9 +7,10 @@ import contextlib
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from openkeypoints.engine.admission import MIN_RETRY_S
 from openkeypoints.engine.calls import Loaded, ModelState, ModelStats
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 class Entry:
     """One model in the pool, from the beginning of its loading until it is gone.
 
+    A context manager: within it the model has one user more.
+
     Attributes:
         ready: done when it can be used, or with the error of its loading.
         users: calls that hold it or wait for it; with one it is neither evicted nor closed.
@@ -61,6 +64,22 @@ class Entry:
         if not self.ready.done():
             self.ready.set_exception(error)
             self.ready.exception()  # an error that nobody waits for is not overlooked
+
+    def __enter__(self) -> Self:
+        self.users += 1
+        self.idle.clear()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.users -= 1
+        self.last_used = time.time()
+        if not self.users:
+            self.idle.set()
 
     def loaded(self) -> Loaded | None:
         """Return what outsiders may know, None unless it is ready."""
@@ -115,9 +134,8 @@ class Pool:
 
     # ------------------------------------------------------------ for the engine
 
-    @contextlib.contextmanager
-    def hold(self, model_id: str) -> Iterator[Entry]:
-        """Return a model, loading or ready; it stays until the block ends.
+    def hold(self, model_id: str) -> Entry:
+        """Return a model, loading or ready; as a context manager it stays until the block ends.
 
         Raises:
             OverloadedError: too many wait for it, or too much is being loaded.
@@ -132,15 +150,7 @@ class Pool:
                 LOADING_RETRY_S,
                 "loading",
             )
-        entry.users += 1
-        entry.idle.clear()
-        try:
-            yield entry
-        finally:
-            entry.users -= 1
-            entry.last_used = time.time()
-            if not entry.users:
-                entry.idle.set()
+        return entry
 
     async def ready(self, entry: Entry, deadline: float | None) -> Executor:
         """Wait until a model can be used.

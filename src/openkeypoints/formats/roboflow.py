@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import blake2b
-from math import isfinite
+from itertools import compress, count
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,9 @@ class InstanceRow:
     points: tuple[PointRow, ...] | None
 
 
+_ROW = tuple(field.name for field in fields(InstanceRow))
+
+
 @dataclass(frozen=True, slots=True)
 class ImageSize:
     """Size of the picture after its orientation was applied, pixels."""
@@ -114,8 +117,8 @@ def dump(
     width, height = prediction.image_size
     answer["image"] = {"width": int(width), "height": int(height)}
     rows = _instances(prediction, by_alias=by_alias)
-    if exclude_none:
-        rows = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    if not exclude_none:
+        rows = [_complete(row, by_alias=by_alias) for row in rows]
     answer["predictions"] = rows
     return answer
 
@@ -124,7 +127,8 @@ def view(prediction: Prediction) -> Answer:
     """Return a read-only view with Roboflow's attribute names."""
     width, height = prediction.image_size
     rows = _instances(prediction, by_alias=False)
-    return Answer(tuple(_row(**row) for row in rows), ImageSize(int(width), int(height)))
+    complete = (_complete(row, by_alias=False) for row in rows)
+    return Answer(tuple(_row(**row) for row in complete), ImageSize(int(width), int(height)))
 
 
 def load(data: Any) -> Prediction:
@@ -167,51 +171,62 @@ def load(data: Any) -> Prediction:
 
 
 def _instances(prediction: Prediction, *, by_alias: bool) -> list[dict[str, Any]]:
-    """Return all fields of each instance, those without a value as None."""
+    """Return the fields of each instance that have a value."""
     boxes = prediction.boxes.tolist()
     scores, class_ids = prediction.scores.tolist(), prediction.class_ids.tolist()
-    tracks = [None] * len(scores)
+    tracks: Sequence[int] = (-1,) * len(scores)
     if prediction.track_ids is not None:
-        tracks = [t if t >= 0 else None for t in prediction.track_ids.tolist()]
+        tracks = prediction.track_ids.tolist()
     ids = _detection_ids(prediction)
     keypoints, points = _keypoint_rows(prediction, by_alias=by_alias), _point_rows(prediction)
-    return [
-        {
+    rows = []
+    for i, (x1, y1, x2, y2) in enumerate(boxes):
+        row = {
             "x": (x1 + x2) / 2,
             "y": (y1 + y2) / 2,
             "width": x2 - x1,
             "height": y2 - y1,
             "confidence": scores[i],
             "class" if by_alias else "class_name": prediction.class_names[class_ids[i]],
-            "class_confidence": None,
             "class_id": class_ids[i],
-            "tracker_id": tracks[i],
             "detection_id": ids[i],
-            "parent_id": None,
-            "keypoints": keypoints[i],
-            "points": points[i],
         }
-        for i, (x1, y1, x2, y2) in enumerate(boxes)
-    ]
+        if tracks[i] >= 0:
+            row["tracker_id"] = tracks[i]
+        if keypoints is not None:
+            row["keypoints"] = keypoints[i]
+        if points is not None:
+            row["points"] = points[i]
+        rows.append(row)
+    return rows
 
 
-def _keypoint_rows(
-    prediction: Prediction, *, by_alias: bool
-) -> Sequence[list[dict[str, Any]] | None]:
+def _complete(row: Mapping[str, Any], *, by_alias: bool) -> dict[str, Any]:
+    """Return all fields of an instance, those without a value as None."""
+    names = ("class" if by_alias and name == "class_name" else name for name in _ROW)
+    return {name: row.get(name) for name in names}
+
+
+def _keypoint_rows(prediction: Prediction, *, by_alias: bool) -> list[list[dict[str, Any]]] | None:
     if not prediction.skeletons:  # boxes alone: rows of an object detector have no such field
-        return [None] * len(prediction)
-    xy, scores = prediction.keypoints.tolist(), prediction.keypoint_scores.tolist()
-    lowest = float(np.float32(prediction.keypoint_confidence))
+        return None
+    places, scores = prediction.keypoints, prediction.keypoint_scores
+    lowest = np.float32(prediction.keypoint_confidence)
+    shown = np.isfinite(places).all(axis=2) & (scores >= lowest)
+    numbers = zip(
+        *(part.tolist() for part in (places[..., 0], places[..., 1], scores)), strict=True
+    )
     rows = []
-    for i in range(len(prediction)):
+    for i, (x_row, y_row, score_row) in enumerate(numbers):
         skeleton = prediction.skeleton(i)
         names = skeleton.keypoints if skeleton else ()
         row: list[dict[str, Any]] = [
             # The servers say ``class``, the pages of the vendor ``class_name``: both are read.
             {"x": x, "y": y, "confidence": score, "class_id": j, "class": name, "class_name": name}
-            for j, (name, (x, y), score) in enumerate(zip(names, xy[i], scores[i], strict=False))
-            if score >= lowest and isfinite(x + y)
+            for name, x, y, score, j in zip(names, x_row, y_row, score_row, count(), strict=False)
         ]
+        if not shown[i, : len(row)].all():
+            row = list(compress(row, shown[i].tolist()))
         if not by_alias:
             for point in row:
                 del point["class"]
@@ -219,9 +234,9 @@ def _keypoint_rows(
     return rows
 
 
-def _point_rows(prediction: Prediction) -> Sequence[list[dict[str, float]] | None]:
+def _point_rows(prediction: Prediction) -> list[list[dict[str, float]]] | None:
     if prediction.masks is None or not len(prediction):
-        return [None] * len(prediction)
+        return None
     place = mask_letterbox(prediction)
     edges = (place.to_original(largest_contour(m), clip=True) for m in prediction.masks)
     return [[{"x": x, "y": y} for x, y in edge.tolist()] for edge in edges]
@@ -257,11 +272,11 @@ def _detection_ids(prediction: Prediction) -> list[str]:
         seen[content] += 1
         digest = base.copy()
         digest.update(content + bytes(seen[content]))
-        ids.append(_uuid(digest.hexdigest()))
+        ids.append(uuid_of(digest.hexdigest()))
     return ids
 
 
-def _uuid(digits: str) -> str:
+def uuid_of(digits: str) -> str:
     """Return 32 hexadecimal digits as a UUID of version 4 (RFC 9562), which sets six of its bits.
 
     Python's own class takes five times as long, for each instance of each answer.

@@ -77,8 +77,15 @@ class InferOptions:
 
     def chosen(self) -> frozenset[str]:
         """Return the names of the options that differ from their defaults."""
+        if self is DEFAULT_OPTIONS:
+            return _NOTHING
         # By identity: 0 and 0.0 are choices, and an array has no truth value.
         return frozenset(f.name for f in fields(self) if getattr(self, f.name) is not f.default)
+
+
+DEFAULT_OPTIONS = InferOptions()
+"""Nothing is chosen."""
+_NOTHING: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,7 @@ class Request:
     keypoint_confidence: float = 0.0
     max_detections: int = 300
     class_ids: frozenset[int] | None = None
-    options: InferOptions = field(default_factory=InferOptions)
+    options: InferOptions = DEFAULT_OPTIONS
 
 
 class Predictor(Protocol):
@@ -228,14 +235,48 @@ class Model:
         Raises:
             InputError: a value is wrong, a picture cannot be read, or an option is not known here.
         """
-        options = options or InferOptions()
+        request = self.request(
+            confidence=confidence,
+            iou_threshold=iou_threshold,
+            keypoint_confidence=keypoint_confidence,
+            max_detections=max_detections,
+            class_filter=class_filter,
+            options=DEFAULT_OPTIONS if options is None else options,
+        )
+        sources = list(images) if isinstance(images, list | tuple) else [cast(ImageSource, images)]
+        boxes = request.options.boxes
+        if boxes is not None and len(boxes) != len(sources):
+            raise InputError(
+                f"options.boxes has {len(boxes)} arrays for {len(sources)} pictures: "
+                "give one (N, 4) array per picture."
+            )
+        began = time.perf_counter()
+        pictures = [read_image(s, color=color, settings=self._settings) for s in sources]
+        decode_ms = (time.perf_counter() - began) * 1e3 / max(1, len(sources))
+        return self.run(pictures, request, [decode_ms] * len(sources))
+
+    def request(
+        self,
+        *,
+        confidence: float | None,
+        iou_threshold: float | None,
+        keypoint_confidence: float,
+        max_detections: int,
+        class_filter: Iterable[str | int] | None,
+        options: InferOptions,
+    ) -> Request:
+        """Return the arguments of :meth:`infer`, checked, with the model's own defaults.
+
+        Raises:
+            InputError: a value is wrong, or an option is not known here.
+        """
         if unknown := options.chosen() - self.predictor.honours:
             raise InputError(
                 f"The model {self.id!r} has no option {', '.join(sorted(unknown))}; "
                 f"it knows {', '.join(sorted(self.predictor.honours)) or 'none'}."
             )
         default = self.description
-        request = Request(
+        return Request(
             confidence=_or_default("confidence", confidence, default.confidence),
             iou_threshold=_or_default("iou_threshold", iou_threshold, default.iou_threshold),
             keypoint_confidence=share("keypoint_confidence", keypoint_confidence),
@@ -243,17 +284,25 @@ class Model:
             class_ids=self._class_ids(class_filter),
             options=options,
         )
-        sources = list(images) if isinstance(images, list | tuple) else [cast(ImageSource, images)]
-        if options.boxes is not None and len(options.boxes) != len(sources):
-            raise InputError(
-                f"options.boxes has {len(options.boxes)} arrays for {len(sources)} pictures: "
-                "give one (N, 4) array per picture."
-            )
-        began = time.perf_counter()
-        pictures = [read_image(s, color=color, settings=self._settings) for s in sources]
-        decode_ms = (time.perf_counter() - began) * 1e3 / max(1, len(sources))
+
+    def run(
+        self, pictures: Sequence[Image], request: Request, decode_ms: Sequence[float]
+    ) -> list[Prediction]:
+        """Find keypoints in pictures that were decoded before.
+
+        Args:
+            pictures: RGB uint8 (H, W, 3), upright.
+            request: of :meth:`request`; its ``options.boxes`` has an array for each picture.
+            decode_ms: milliseconds that each of them took to decode, for the timings.
+
+        Returns:
+            One prediction per picture.
+        """
         found = self.predictor.predict(pictures, request)
-        return [p.with_timings({"decode": decode_ms, **p.timings}) for p in found]
+        return [
+            p.with_timings({"decode": spent, **p.timings})
+            for p, spent in zip(found, decode_ms, strict=True)
+        ]
 
     __call__ = infer
 
@@ -316,6 +365,8 @@ def share(name: str, value: object) -> float:
     Raises:
         InputError: it is neither; the message names it.
     """
+    if type(value) is float and 0 <= value <= 1:  # as nearly all are
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise InputError(f"{name} is {value!r}: give a number from 0 to 1, or per cent up to 100.")
     number = float(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from openkeypoints.errors import PermissionDeniedError, UnauthorizedError
 from openkeypoints.server.callers import Caller, Scope
 from openkeypoints.server.config import is_loopback
-from openkeypoints.server.state import RELEASE, Context, context_of
+from openkeypoints.server.state import RELEASE, Context, context_of, header
 
 CALLER = "okp.caller"
 KEYS = "okp.keys"
@@ -26,6 +26,10 @@ class SentKeys:
     """The keys that a request carried outside its body, in the order in which they count."""
 
     values: tuple[str, ...] = field(default=(), repr=False)
+
+
+_NO_KEYS = SentKeys()
+_KEY_HEADERS = frozenset({b"authorization", b"x-api-key"})
 
 
 def take_keys(scope: MutableMapping[str, Any]) -> None:
@@ -41,8 +45,18 @@ def take_keys(scope: MutableMapping[str, Any]) -> None:
         if key is not None:
             found["query"] = key
             scope["query_string"] = kept
-    kept_headers = []
-    for name, value in scope["headers"]:
+    if not _KEY_HEADERS.isdisjoint(dict(scope["headers"])):
+        scope["headers"] = _without_keys(scope["headers"], found)
+    order = (found.get(name, "") for name in ("query", "bearer", "header"))
+    scope[KEYS] = SentKeys(tuple(filter(is_key, order))) if found else _NO_KEYS
+
+
+def _without_keys(
+    headers: Iterable[tuple[bytes, bytes]], found: dict[str, str]
+) -> list[tuple[bytes, bytes]]:
+    """Return headers without those that carry keys, whose keys become entries of ``found``."""
+    kept = []
+    for name, value in headers:
         if name == b"authorization":
             kind, _, text = value.decode("latin-1").strip().partition(" ")
             if kind.lower() == "bearer":
@@ -50,11 +64,8 @@ def take_keys(scope: MutableMapping[str, Any]) -> None:
         elif name == b"x-api-key":
             found["header"] = value.decode("latin-1").strip()
         else:
-            kept_headers.append((name, value))
-    if len(kept_headers) < len(scope["headers"]):
-        scope["headers"] = kept_headers
-    order = (found.get(name, "") for name in ("query", "bearer", "header"))
-    scope[KEYS] = SentKeys(tuple(filter(is_key, order)))
+            kept.append((name, value))
+    return kept
 
 
 def _split_query(query: bytes) -> tuple[bytes, str | None]:
@@ -92,9 +103,9 @@ async def authorise(request: Request, scope: Scope, *, body_key: str | None = No
     context = context_of(request)
     caller: Caller | None = request.scope.get(CALLER)
     if caller is None:
-        sent: SentKeys = request.scope.get(KEYS, SentKeys())
-        candidates = [*sent.values, *([body_key] if body_key and is_key(body_key) else [])]
-        caller = _caller(context, request, candidates[0] if candidates else None)
+        sent: SentKeys = request.scope.get(KEYS, _NO_KEYS)
+        key = body_key if body_key and is_key(body_key) else None
+        caller = _caller(context, request, sent.values[0] if sent.values else key)
         request.scope[CALLER] = caller
     if not caller.may(scope):
         raise PermissionDeniedError(_denied(caller, scope))
@@ -132,11 +143,10 @@ def _anonymous(context: Context, request: Request) -> frozenset[str]:
     scopes = context.config.anonymous_scopes
     if "admin" not in scopes:
         return scopes
-    headers = request.headers
-    host = _host(headers.get("host", ""))
-    origin = headers.get("origin")
+    sent, origin = header(request, b"host"), header(request, b"origin")
+    host = _host(sent or "")
     strange_host = bool(host) and not (is_loopback(host) or _is_address(host))
-    foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+    foreign = origin is not None and urlsplit(origin).netloc != sent
     if strange_host or (foreign and origin not in context.config.cors_origins):
         return scopes - {"admin"}
     return scopes

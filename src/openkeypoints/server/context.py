@@ -18,7 +18,7 @@ from openkeypoints.server.limits import (
     read_form,
     read_json,
 )
-from openkeypoints.server.state import Context, context_of
+from openkeypoints.server.state import Context, context_of, header, query_of
 
 __all__ = [
     "Caller",
@@ -27,9 +27,11 @@ __all__ = [
     "FormFile",
     "authorise",
     "context_of",
+    "header",
     "infer",
     "parse_form",
     "parse_json",
+    "query_of",
     "read_body",
     "read_form",
     "read_json",
@@ -60,15 +62,15 @@ async def infer(request: Request, call: Call) -> Answer:
     except OpenKeypointsError:
         context.metrics.error(call.model_id)
         raise
-    stages: dict[str, float] = {"queue": answer.waited_ms}
-    for prediction in answer.predictions:
+    first, *others = answer.predictions
+    stages: dict[str, float] = {"queue": answer.waited_ms, **first.timings}
+    for prediction in others:
         for name, milliseconds in prediction.timings.items():
             stages[name] = stages.get(name, 0.0) + milliseconds
     context.metrics.serve(call.model_id)
     seconds = context.clock() - began
     context.metrics.inference(call.model_id, seconds, len(answer.predictions), stages)
-    for name, milliseconds in stages.items():
-        timing(request, name, milliseconds)
+    request.scope.setdefault(STAGES, {}).update(stages)
     return answer
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 from starlette.requests import ClientDisconnect, Request
@@ -29,16 +28,11 @@ class Departure:
         if self._tell is not None:
             self._tell()
 
-    @contextlib.contextmanager
-    def watched(self, tell: Callable[[], object]) -> Iterator[None]:
-        """Call a function when the client leaves before the block has ended."""
+    def watch(self, tell: Callable[[], object] | None) -> None:
+        """Call a function when the client leaves, at once where it has left; None: no more."""
         self._tell = tell
-        if self.happened:
+        if tell is not None and self.happened:
             tell()
-        try:
-            yield
-        finally:
-            self._tell = None
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
@@ -58,13 +52,14 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Re
         departure = Departure()
         listening = asyncio.ensure_future(_listen(request, departure))
     try:
-        with departure.watched(own.cancel):
-            return await work
+        departure.watch(own.cancel)
+        return await work
     except asyncio.CancelledError:
         if departure.happened and not own.uncancel():  # nobody else cancelled it
             raise ClientDisconnect from None
         raise
     finally:
+        departure.watch(None)
         if listening is not None:
             listening.cancel()
 

@@ -6,6 +6,7 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Iterable, MutableMapping
+from itertools import chain
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -19,12 +20,14 @@ from openkeypoints.server.state import CONTEXT, RELEASE, Context
 REQUEST_ID = "okp.request_id"
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _UNROUTED = "none"
-SECURITY_HEADERS = {
-    b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
-    b"x-frame-options": b"DENY",
-    b"cross-origin-resource-policy": b"same-origin",
-}
+_COMMON_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+_SECURITY_HEADERS = (*_COMMON_HEADERS, (b"cross-origin-resource-policy", b"same-origin"))
+_CORS_HEADERS = (*_COMMON_HEADERS, (b"cross-origin-resource-policy", b"cross-origin"))
+_OWN_HEADERS = frozenset({b"x-request-id", b"server-timing", *dict(_SECURITY_HEADERS)})
 
 
 class Edge:
@@ -53,8 +56,8 @@ class Edge:
         scope = dict(original)
         if scope["method"] == "HEAD":
             scope["method"] = "GET"
-        request_id = _request_id(scope)
         take_keys(scope)
+        request_id = _request_id(scope)
         scope[REQUEST_ID] = request_id
         scope[CONTEXT] = self._context
         # Here and not in uvicorn, so that a path with and one without it are both understood.
@@ -99,7 +102,7 @@ class Edge:
         target = len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"])
         if target > limits.target_bytes:
             return JSONResponse({"detail": "The address is too long."}, 414)
-        size = sum(len(name) + len(value) for name, value in headers)
+        size = sum(map(len, chain.from_iterable(headers)))
         if len(headers) > limits.headers or size > limits.header_bytes:
             return JSONResponse({"detail": "The headers are too long."}, 431)
         if scope["method"] == "OPTIONS" and not self._cors:
@@ -123,15 +126,17 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            own = dict(SECURITY_HEADERS)
-            if self._cors:
-                own[b"cross-origin-resource-policy"] = b"cross-origin"
-            own[b"x-request-id"] = self._request_id.encode()
+            headers = message["headers"]
+            if not _OWN_HEADERS.isdisjoint(dict(headers)):
+                headers = [header for header in headers if header[0] not in _OWN_HEADERS]
+            own = [
+                *(_CORS_HEADERS if self._cors else _SECURITY_HEADERS),
+                (b"x-request-id", self._request_id.encode()),
+            ]
             if stages := self._scope.get(STAGES):
-                told = (f"{name};dur={milliseconds:.2f}" for name, milliseconds in stages.items())
-                own[b"server-timing"] = ", ".join(told).encode()
-            kept = (header for header in message["headers"] if header[0] not in own)
-            message["headers"] = [*kept, *own.items()]
+                told = [f"{name};dur={milliseconds:.2f}" for name, milliseconds in stages.items()]
+                own.append((b"server-timing", ", ".join(told).encode()))
+            message["headers"] = [*headers, *own]
         elif message["type"] == "http.response.body":
             self.bytes += len(message.get("body", b""))
         await self._send(message)

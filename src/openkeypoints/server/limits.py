@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from openkeypoints.errors import FormatError, OverloadedError, PayloadTooLargeError
 from openkeypoints.server.config import Limits
-from openkeypoints.server.state import RELEASE, Context, context_of
+from openkeypoints.server.state import RELEASE, Context, context_of, header
 
 _ESCAPED = 4
 """A form without files may have so many bytes for each of its longest text: escapes take three."""
@@ -34,7 +34,7 @@ async def read_body(request: Request, limit: int | None = None) -> bytes:
     context = context_of(request)
     most = context.config.limits.body_bytes
     limit = most if limit is None else min(limit, most)
-    declared = request.headers.get("content-length", "")
+    declared = header(request, b"content-length") or ""
     if declared.isdecimal() and int(declared) > limit:
         _too_large(limit)
     held = _Held(context)
@@ -158,7 +158,7 @@ async def read_form(request: Request) -> Form:
         PayloadTooLargeError: too many bytes or parts, or a text field that is too long.
     """
     body = await read_body(request)
-    return parse_form(body, request.headers.get("content-type", ""), context_of(request))
+    return parse_form(body, header(request, b"content-type") or "", context_of(request))
 
 
 def parse_form(body: bytes, content_type: str, context: Context) -> Form:

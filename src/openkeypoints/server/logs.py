@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ _SECRETS = (
     (re.compile(r"\bokp_[a-z0-9-]{1,32}_[A-Za-z0-9_-]{8,}"), "okp_***"),
     (re.compile(r"(?i)(\b[a-z][a-z0-9+.-]{0,30}://)[^/\s@\"']+@"), r"\1***@"),
 )
-_SECRET_WORDS = ("api", "token", "secret", "password", "bearer", "okp_", "@", "\\")
+_SECRET_WORDS = re.compile(r"api|token|secret|password|bearer|okp_|@|\\")
 """Every text with a secret has one of these; an escape in JSON begins with the last."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _access = logging.getLogger("openkeypoints.server.access")
@@ -52,29 +53,51 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
-        fields: Mapping[str, Any] = getattr(record, "okp", {})
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **fields,
-        }
-        if not record.exc_info and _is_harmless(text := orjson.dumps(line).decode()):
-            return text
-        line = {name: clean(v) if isinstance(v, str) else v for name, v in line.items()}
+        fields = dict(getattr(record, "okp", {}))
         if record.exc_info and record.exc_info[0] is not None:
             lines = traceback.format_exception(*record.exc_info)
-            line["trace"] = [clean(part) for part in "".join(lines)[-MAX_TRACE:].splitlines()]
-        return json.dumps(line, ensure_ascii=True, separators=(",", ":"))
+            fields["trace"] = [clean(part) for part in "".join(lines)[-MAX_TRACE:].splitlines()]
+        level = record.levelname.lower()
+        return _line(record.created, level, record.name, record.getMessage(), fields)
+
+
+class JsonHandler(logging.StreamHandler[TextIO]):
+    """Writes records as JSON, and the line of a request without making a record of it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.setFormatter(JsonFormatter())
+
+    def write_request(self, fields: Mapping[str, Any]) -> None:
+        """Write the line of a request."""
+        line = _line(time.time(), "info", _access.name, "request", fields)
+        self.acquire()
+        try:
+            self.stream.write(line + self.terminator)
+            self.flush()
+        finally:
+            self.release()
+
+
+def _line(created: float, level: str, logger: str, message: str, fields: Mapping[str, Any]) -> str:
+    line: dict[str, Any] = {
+        "time": datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds"),
+        "level": level,
+        "logger": logger,
+        "message": message,
+        **fields,
+    }
+    if _is_harmless(text := orjson.dumps(line).decode()):
+        return text
+    line = {name: clean(v) if isinstance(v, str) else v for name, v in line.items()}
+    return json.dumps(line, ensure_ascii=True, separators=(",", ":"))
 
 
 def _is_harmless(line: str) -> bool:
     """Tell quickly that a line of JSON needs no cleaning, as nearly all of them do not."""
     if len(line) > MAX_TEXT or not (line.isascii() and line.isprintable()):
         return False
-    lower = line.lower()
-    return not any(word in lower for word in _SECRET_WORDS)
+    return _SECRET_WORDS.search(line.lower()) is None
 
 
 def start_logging(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
@@ -86,8 +109,7 @@ def start_logging(stream: TextIO | None = None, *, level: int = logging.INFO) ->
     """
     # What no line of ours has need not be looked up for each.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
-    handler.setFormatter(JsonFormatter())
+    handler = JsonHandler(sys.stderr if stream is None else stream)
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -132,11 +154,11 @@ def log_request(
         "ms": round(milliseconds, 2),
         "key_id": key_id,
     }
-    # What `info` does, but for looking up which line of this file it is called from.
-    extra = {"okp": fields}
-    _access.handle(
-        _access.makeRecord(_access.name, logging.INFO, "", 0, "request", (), None, extra=extra)
-    )
+    handlers = logging.getLogger().handlers
+    if len(handlers) == 1 and isinstance(handlers[0], JsonHandler) and not _access.handlers:
+        handlers[0].write_request(fields)
+    else:  # somebody listens in another way
+        _access.info("request", extra={"okp": fields})
 
 
 def log_traceback(error: BaseException, request_id: str) -> None:

@@ -39,9 +39,9 @@ def locked(settings, tiny_okp) -> Iterator[str]:
 class Slow(StubModel):
     """Answers four times a second."""
 
-    def infer(self, images, **arguments):
+    def run(self, images, arguments, decode_ms):
         time.sleep(0.25)
-        return super().infer(images, **arguments)
+        return super().run(images, arguments, decode_ms)
 
 
 def bench(okp, url, *arguments):

@@ -70,7 +70,12 @@ class StubModel:
         self.error: BaseException | None = None
         self._lock = threading.Lock()
 
-    def infer(self, images: Sequence[Image], **arguments: Any) -> list[Prediction]:
+    def request(self, **arguments: Any) -> dict[str, Any]:
+        return arguments
+
+    def run(
+        self, images: Sequence[Image], arguments: dict[str, Any], decode_ms: Sequence[float]
+    ) -> list[Prediction]:
         values = [int(image[0, 0, 0]) for image in images]
         with self._lock:
             self.seen.append(values)
@@ -80,7 +85,11 @@ class StubModel:
         assert self.gate.wait(20)
         if self.error is not None:
             raise self.error
-        return [prediction(image, self.id) for image in images]
+        found = [prediction(image, self.id) for image in images]
+        return [
+            p.with_timings({**p.timings, "decode": spent})
+            for p, spent in zip(found, decode_ms, strict=True)
+        ]
 
     def warmup(self) -> None:
         self.warmed = True

@@ -80,7 +80,6 @@ def test_the_model_gets_rgb_and_what_the_call_says() -> None:
             "keypoint_confidence": 0.3,
             "max_detections": 4,
             "class_filter": ("thing",),
-            "color": "rgb",
             "options": InferOptions(max_persons=5),
         }
     ]

@@ -364,15 +364,15 @@ def test_an_error_in_a_shared_run_is_that_of_one_call() -> None:
     async def work() -> None:
         engine, shop = gpu()
         model = await one_running(engine, shop)
-        infer = model.infer
+        run_all = model.run
 
-        def picky(images: Any, **arguments: Any) -> Any:
-            found = infer(images, **arguments)
+        def picky(images: Any, *arguments: Any) -> Any:
+            found = run_all(images, *arguments)
             if any(image[0, 0, 0] == 13 for image in images):
                 raise InputError("unlucky")
             return found
 
-        model.infer = picky  # type: ignore[method-assign]
+        model.run = picky  # type: ignore[method-assign]
         tasks = [await start(engine, call("a", 1))]
         await entered(model)
         tasks += [await start(engine, call("a", v)) for v in (12, 13, 14)]

@@ -21,9 +21,11 @@ from openkeypoints.server.context import (
     Context,
     authorise,
     context_of,
+    header,
     infer,
     parse_form,
     parse_json,
+    query_of,
     read_body,
     refuse_if_full,
     unless_gone,
@@ -127,7 +129,7 @@ async def _predict(request: Request) -> Response:
     caller = await authorise(request, "infer")
     model_id = context_of(request).catalogue.resolve(request.path_params["model"], caller)
     refuse_if_full(request, model_id)
-    arguments = Arguments(request.query_params)
+    arguments = Arguments(query_of(request))
     written = FORMAT.read(arguments, "openkeypoints")
     confidence = CONFIDENCE.read(arguments, None)
     iou_threshold = IOU.read(arguments, None)
@@ -158,7 +160,7 @@ def _dumped(prediction: Prediction, written: str) -> Any:
 
 def _classes(request: Request) -> tuple[str | int, ...] | None:
     """Return the classes that the query names: separated by commas, or each by itself."""
-    sent = request.query_params.getlist(CLASSES)
+    sent = query_of(request).getlist(CLASSES)
     names = [name.strip() for text in sent for name in text.split(",") if name.strip()]
     # At most so many digits make an id; more are the name of no class.
     ids = [int(n) if n.isascii() and n.isdecimal() and len(n) < 10 else n for n in names]
@@ -168,7 +170,7 @@ def _classes(request: Request) -> tuple[str | int, ...] | None:
 async def _picture(request: Request) -> bytes:
     context = context_of(request)
     body = await read_body(request)
-    content_type = request.headers.get("content-type", "")
+    content_type = header(request, b"content-type") or ""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/json":
         sent = parse_json(body, context)

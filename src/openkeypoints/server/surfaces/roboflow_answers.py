@@ -6,9 +6,9 @@ import asyncio
 import base64
 import json
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +21,7 @@ from openkeypoints.images import encode_image
 from openkeypoints.models import Model
 from openkeypoints.results import Image, Prediction
 from openkeypoints.server.answers import json_bytes
+from openkeypoints.server.context import header
 from openkeypoints.server.surfaces.roboflow_params import Wanted
 
 MODEL_NAME = "okp.roboflow_model"
@@ -34,7 +35,12 @@ _REFERENCE_SIDE = 640
 
 
 def json_answer(
-    request: Request, body: Any, *, status: int = 200, cold: Loaded | None = None
+    request: Request,
+    body: Any,
+    *,
+    status: int = 200,
+    cold: Loaded | None = None,
+    seconds: float | None = None,
 ) -> Response:
     """Return a JSON answer with the headers that all Roboflow routes have.
 
@@ -43,14 +49,16 @@ def json_answer(
         body: what becomes the JSON.
         status: of the answer.
         cold: the model, if this request had to wait for its loading.
+        seconds: that the model took.
     """
-    return Response(
-        json_bytes(body), status, headers(request, cold=cold), media_type="application/json"
-    )
+    told = headers(request, cold=cold, seconds=seconds)
+    return Response(json_bytes(body), status, told, media_type="application/json")
 
 
-def headers(request: Request, *, cold: Loaded | None = None) -> dict[str, str]:
-    """Return the headers that tell a client which model answered, and whether it was there."""
+def headers(
+    request: Request, *, cold: Loaded | None = None, seconds: float | None = None
+) -> dict[str, str]:
+    """Return the headers that tell which model answered, whether it was there, and its time."""
     found = {
         "x-inference-engine": "openkeypoints",
         "x-model-cold-start": "false" if cold is None else "true",
@@ -62,9 +70,11 @@ def headers(request: Request, *, cold: Loaded | None = None) -> dict[str, str]:
     if cold is not None:
         found["x-model-load-time"] = f"{cold.load_s:.6f}"
         found["x-model-load-details"] = json.dumps([{"m": name, "t": round(cold.load_s, 6)}])
-    execution = request.headers.get("execution_id", "")
+    execution = header(request, b"execution_id") or ""
     if _EXECUTION_ID.fullmatch(execution):
         found["execution_id"] = execution
+    if seconds is not None:
+        found["x-processing-time"] = f"{seconds:.6f}"
     return found
 
 
@@ -107,7 +117,7 @@ async def infer_answer(
     else:
         rows = [roboflow.dump(p) for p in found]
     head = {
-        "inference_id": wanted.inference_id or str(uuid4()),
+        "inference_id": wanted.inference_id or roboflow.uuid_of(secrets.token_hex(16)),
         "time": seconds(answer),
         "resolved_model": resolved_model(model),
     }

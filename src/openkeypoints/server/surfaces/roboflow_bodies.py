@@ -16,8 +16,10 @@ from openkeypoints.images import decode_base64, is_base64_picture, swap_red_and_
 from openkeypoints.results import Image
 from openkeypoints.server.context import (
     context_of,
+    header,
     parse_form,
     parse_json,
+    query_of,
     read_body,
     timing,
     unless_gone,
@@ -50,15 +52,15 @@ async def picture_of(request: Request) -> Picture:
         VideoError: it is a video.
         ForbiddenAddressError: its address is not fetched.
     """
-    if address := request.query_params.get("image"):
+    if address := query_of(request).get("image"):
         return await _fetched(request, address)
-    content_type = request.headers.get("content-type")
+    content_type = header(request, b"content-type")
     if not content_type:
         raise InputError(
             "The request has no Content-Type and no `image` parameter: send a picture as base64 "
             "or as the part 'file' of a form, or name its address with ?image=."
         )
-    kind = request.query_params.get("image_type", "base64").lower()
+    kind = query_of(request).get("image_type", "base64").lower()
     if kind not in ("base64", "npy"):
         raise _unknown_kind()
     body = await read_body(request)

@@ -116,12 +116,11 @@ async def answer_pictures(
     answer = await infer(request, call)
     body = await infer_answer(answer, model.model, wanted, many=many)
     cold = model.loaded if model.cold or answer.cold_start else None
+    spent = seconds(answer)
     if isinstance(body, bytes):
-        response = Response(body, headers=headers(request, cold=cold), media_type="image/jpeg")
-    else:
-        response = json_answer(request, body, cold=cold)
-    response.headers["x-processing-time"] = f"{seconds(answer):.6f}"
-    return response
+        told = headers(request, cold=cold, seconds=spent)
+        return Response(body, headers=told, media_type="image/jpeg")
+    return json_answer(request, body, cold=cold, seconds=spent)
 
 
 def _known(classes: tuple[str, ...] | None, model: Model) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from openkeypoints.errors import InputError
 from openkeypoints.server.config import RESERVED_SEGMENTS
-from openkeypoints.server.context import authorise, refuse_if_full
+from openkeypoints.server.context import authorise, query_of, refuse_if_full
 from openkeypoints.server.routing import surface_route
 from openkeypoints.server.surfaces.roboflow_answers import render_error
 from openkeypoints.server.surfaces.roboflow_bodies import picture_of
@@ -64,9 +64,9 @@ async def _get(request: Request) -> Response:
 
 async def _infer(request: Request) -> Response:
     caller = await authorise(request, "infer")
-    wanted = from_query(dict(request.query_params))
+    wanted = from_query(dict(query_of(request)))
     model_id = resolve(request, name_of(request), caller)
-    if request.method == "GET" and not request.query_params.get("image"):
+    if request.method == "GET" and not query_of(request).get("image"):
         raise InputError("A GET needs the address of a picture, ?image=; pictures are POSTed.")
     refuse_if_full(request, model_id)
     picture = await picture_of(request)

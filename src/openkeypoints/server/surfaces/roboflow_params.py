@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from openkeypoints.errors import FormatError
-from openkeypoints.models import InferOptions
+from openkeypoints.models.base import DEFAULT_OPTIONS, InferOptions
 
 CONFIDENCE, OVERLAP, MAX_DETECTIONS = 0.4, 0.3, 300
 LOWEST_LEGACY = 0.01
@@ -140,7 +140,7 @@ class Wanted:
     max_detections: int = MAX_DETECTIONS
     classes: tuple[str, ...] | None = None
     orient: bool = True
-    options: InferOptions = field(default_factory=InferOptions)
+    options: InferOptions = DEFAULT_OPTIONS
     picture: bool = False
     bare: bool = False
     labels: bool = False

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from openkeypoints.errors import InputError
 from openkeypoints.formats.ultralytics import DECIMALS
 from openkeypoints.server.arguments import Arguments, Flag, Number, Whole
-from openkeypoints.server.context import Form, read_form
+from openkeypoints.server.context import Form, query_of, read_form
 from openkeypoints.server.submitted import picture_of_bytes, picture_of_text
 
 FILES = ("image", "file")
@@ -67,7 +67,7 @@ async def read_asked(request: Request, *, iou_threshold: float, missing: str) ->
         OpenKeypointsError: see ``read_form`` and ``picture_of_text``.
     """
     form = await read_form(request)
-    arguments = Arguments(form.fields, request.query_params)
+    arguments = Arguments(form.fields, query_of(request))
     STRIDE.read(arguments, 1)
     named = arguments.text(MODEL)
     return Asked(
