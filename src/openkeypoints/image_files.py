@@ -46,6 +46,7 @@ _PICTURE_STARTS = (
     b"\x00\x00\x00\x0cjP  ",
     b"\xff\x4f\xff\x51",
 )
+_USUAL_STARTS = _PICTURE_STARTS[:2]
 _FOREIGN_STARTS = (
     (b"\xff\x0a", "JPEG XL"),
     (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
@@ -246,14 +247,15 @@ def _mention_further_frames(picture: PilImage.Image, name: str) -> None:
 
 def film_format(data: bytes) -> str | None:
     """Return the name of the video or sound format that ``data`` begins with, or None."""
+    if data.startswith(_USUAL_STARTS):
+        return None
     for start, name in _FILM_STARTS:
         if data.startswith(start):
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
         return "AVI"
-    if data[4:8] == b"ftyp" and data[8:12] not in _HEIF_BRANDS | _AVIF_BRANDS | {b"crx "}:
-        return "MP4 or QuickTime"
-    if data[4:8] in _FILM_BOXES:
+    still = _HEIF_BRANDS | _AVIF_BRANDS | {b"crx "}
+    if data[4:8] in _FILM_BOXES or (data[4:8] == b"ftyp" and data[8:12] not in still):
         return "MP4 or QuickTime"
     packets = data[: 3 * _TS_PACKET : _TS_PACKET]
     if len(packets) > 1 and set(packets) == {0x47}:

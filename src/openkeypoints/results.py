@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -224,9 +225,10 @@ class Prediction:
             timings: milliseconds by stage, in the place of all that were there.
         """
         other = object.__new__(type(self))
-        for name in _PREDICTION_FIELDS:
-            object.__setattr__(other, name, getattr(self, name))
-        object.__setattr__(other, "timings", MappingProxyType(dict(timings)))
+        put = object.__setattr__
+        for name, value in zip(_PREDICTION_FIELDS, _PREDICTION_VALUES(self), strict=True):
+            put(other, name, value)
+        put(other, "timings", MappingProxyType(dict(timings)))
         return other
 
     def skeleton(self, row: int) -> Skeleton | None:
@@ -275,6 +277,7 @@ class Prediction:
 
 
 _PREDICTION_FIELDS = tuple(f.name for f in fields(Prediction))
+_PREDICTION_VALUES = attrgetter(*_PREDICTION_FIELDS)
 
 
 def empty_prediction(

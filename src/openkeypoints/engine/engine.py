@@ -131,6 +131,10 @@ class Engine:
         """Return the models that are ready by id, least recently used first."""
         return self._pool.loaded()
 
+    def loaded_now(self, model_id: str) -> Loaded | None:
+        """Return a model if it is ready, without counting this as its use."""
+        return self._pool.loaded_now(model_id)
+
     async def unload(self, model_id: str) -> None:
         """Take a model out when its calls have finished; an unknown one is none."""
         await self._pool.unload(model_id)

@@ -80,7 +80,7 @@ class Job:
             self.done.exception()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Turn:
     """One image of a job, whose turn has come."""
 

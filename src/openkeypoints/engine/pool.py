@@ -180,6 +180,11 @@ class Pool:
         entry = self._table.get(model_id)
         return None if entry is None else entry.executor
 
+    def loaded_now(self, model_id: str) -> Loaded | None:
+        """Return a model if it is ready."""
+        entry = self._table.get(model_id)
+        return None if entry is None else entry.loaded()
+
     def loaded(self) -> dict[str, Loaded]:
         """Return the models that are ready, least recently used first."""
         found = {entry.id: entry.loaded() for entry in self._table.values()}

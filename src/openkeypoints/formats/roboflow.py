@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
@@ -213,6 +212,7 @@ def _keypoint_rows(prediction: Prediction, *, by_alias: bool) -> list[list[dict[
     places, scores = prediction.keypoints, prediction.keypoint_scores
     lowest = np.float32(prediction.keypoint_confidence)
     shown = np.isfinite(places).all(axis=2) & (scores >= lowest)
+    all_shown = shown.all()
     numbers = zip(
         *(part.tolist() for part in (places[..., 0], places[..., 1], scores)), strict=True
     )
@@ -225,7 +225,7 @@ def _keypoint_rows(prediction: Prediction, *, by_alias: bool) -> list[list[dict[
             {"x": x, "y": y, "confidence": score, "class_id": j, "class": name, "class_name": name}
             for name, x, y, score, j in zip(names, x_row, y_row, score_row, count(), strict=False)
         ]
-        if not shown[i, : len(row)].all():
+        if not all_shown:
             row = list(compress(row, shown[i].tolist()))
         if not by_alias:
             for point in row:
@@ -264,14 +264,16 @@ def _detection_ids(prediction: Prediction) -> list[str]:
     if not (n := len(prediction)):
         return []
     parts = (prediction.boxes, prediction.scores, prediction.class_ids, prediction.keypoints)
-    raw = [(part.tobytes(), part.nbytes // n) for part in parts]
-    seen: Counter[bytes] = Counter()
+    rows = [np.frombuffer(part.tobytes(), np.uint8).reshape(n, -1) for part in parts]
+    data = np.concatenate(rows, axis=1).tobytes()
+    size = len(data) // n
+    seen: dict[bytes, int] = {}
     ids = []
-    for i in range(n):
-        content = b"".join(data[i * size : (i + 1) * size] for data, size in raw)
-        seen[content] += 1
+    for start in range(0, len(data), size):
+        content = data[start : start + size]
+        seen[content] = times = seen.get(content, 0) + 1
         digest = base.copy()
-        digest.update(content + bytes(seen[content]))
+        digest.update(content + bytes(times))
         ids.append(uuid_of(digest.hexdigest()))
     return ids
 

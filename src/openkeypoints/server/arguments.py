@@ -27,7 +27,8 @@ class Arguments:
     """
 
     def __init__(self, *sources: Mapping[str, str]) -> None:
-        self._sources = tuple(map(dict, sources))  # what is not there is told quicker by a dict
+        # What is not there is told quicker by a dict, and quickest without one.
+        self._sources = tuple(dict(source) for source in sources if source)
 
     def text(self, names: tuple[str, ...]) -> tuple[str, str] | None:
         """Return the name and the text of an argument, without the quotes that clients leave on it.

@@ -116,9 +116,10 @@ def _caller(context: Context, request: Request, key: str | None) -> Caller:
     config = context.config
     if not config.has_keys:
         forwarded = key if config.forward_roboflow_key else None
-        if not config.anonymous_scopes:
+        scopes = config.anonymous_scopes
+        if not scopes:
             raise UnauthorizedError("This server answers nobody: it was started without keys.")
-        return Caller(None, _anonymous(context, request), forwarded)
+        return Caller(None, _anonymous(scopes, context, request), forwarded)
     if key is None:
         if config.allow_anonymous:
             return Caller(None, config.anonymous_scopes)
@@ -134,13 +135,12 @@ def _caller(context: Context, request: Request, key: str | None) -> Caller:
     return Caller(record.id, record.scopes)
 
 
-def _anonymous(context: Context, request: Request) -> frozenset[str]:
+def _anonymous(scopes: frozenset[str], context: Context, request: Request) -> frozenset[str]:
     """Return what a caller without a key may do, less for what a web page made a browser send.
 
     The server of a single person is reached by every page that this person opens: one of another
     origin, or of a name that was bent to this address, may not manage the models.
     """
-    scopes = context.config.anonymous_scopes
     if "admin" not in scopes:
         return scopes
     sent, origin = header(request, b"host"), header(request, b"origin")

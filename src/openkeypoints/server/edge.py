@@ -57,7 +57,7 @@ class Edge:
         if scope["method"] == "HEAD":
             scope["method"] = "GET"
         take_keys(scope)
-        request_id = _request_id(scope)
+        request_id = _request_id(scope["headers"])
         scope[REQUEST_ID] = request_id
         scope[CONTEXT] = self._context
         # Here and not in uvicorn, so that a path with and one without it are both understood.
@@ -142,13 +142,9 @@ class _Answer:
         await self._send(message)
 
 
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            sent: str = value.decode("latin-1")
-            if _ID.fullmatch(sent):
-                return sent
-    return secrets.token_hex(16)
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    sent = dict(headers).get(b"x-request-id", b"").decode("latin-1")
+    return sent if _ID.fullmatch(sent) else secrets.token_hex(16)
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -19,6 +19,7 @@ class Gathering:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
         self._held: list[bytes] = []
+        self.is_closing = transport.is_closing  # what is asked most often finds its way at once
 
     def write(self, data: bytes) -> None:
         """Keep some bytes until the running callback of the loop has ended."""

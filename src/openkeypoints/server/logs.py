@@ -154,7 +154,7 @@ def log_request(
         "ms": round(milliseconds, 2),
         "key_id": key_id,
     }
-    handlers = logging.getLogger().handlers
+    handlers = logging.root.handlers
     if len(handlers) == 1 and isinstance(handlers[0], JsonHandler) and not _access.handlers:
         handlers[0].write_request(fields)
     else:  # somebody listens in another way

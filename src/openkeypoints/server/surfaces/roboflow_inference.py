@@ -73,7 +73,7 @@ async def ready(request: Request, model_id: str) -> Ready:
         OpenKeypointsError: it cannot be loaded.
     """
     context = context_of(request)
-    loaded = context.engine.loaded().get(model_id)
+    loaded = context.engine.loaded_now(model_id)
     if loaded is not None:
         return Ready(model_id, loaded, cold=False)
     loading = context.engine.load(model_id, context.engine.limits.deadline_s)

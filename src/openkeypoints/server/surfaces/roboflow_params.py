@@ -148,12 +148,18 @@ class Wanted:
     inference_id: str | None = None
 
 
+_USUAL = Wanted()
+"""What a client gets that asks for nothing in particular."""
+
+
 def from_query(query: Mapping[str, str]) -> Wanted:
     """Return what the query of the legacy route asks for.
 
     Raises:
         FieldError: a parameter is wrong.
     """
+    if not query:
+        return _USUAL
     fields = Fields("query", query)
     confidence = _confidence(fields, one_is_per_cent=True)
     form = query.get("format", "json").lower()

@@ -22,7 +22,7 @@ from openkeypoints import __version__
 from openkeypoints.engine import Call
 from openkeypoints.errors import OpenKeypointsError, OverloadedError, RateLimitError
 from openkeypoints.formats.ultralytics import dump, service_answer
-from openkeypoints.models.base import InferOptions
+from openkeypoints.models.base import DEFAULT_OPTIONS, InferOptions
 from openkeypoints.results import Prediction
 from openkeypoints.server.answers import json_bytes, json_response
 from openkeypoints.server.context import (
@@ -166,7 +166,7 @@ async def _resolved(request: Request, parameter: str) -> str:
 async def _found(request: Request, model_id: str, asked: Asked) -> Prediction:
     context = context_of(request)
     arrived = context.clock()
-    options = InferOptions()
+    options = DEFAULT_OPTIONS
     if asked.size is not None:
         options = await unless_gone(request, _sized(context, model_id, asked.size))
     left = context.engine.limits.deadline_s - (context.clock() - arrived)
@@ -185,7 +185,7 @@ async def _sized(context: Context, model_id: str, side: int) -> InferOptions:
     """Return the option of an input size, where the model has it: only a loaded one can tell."""
     loaded = await context.engine.load(model_id, context.engine.limits.deadline_s)
     if "input_size" not in loaded.model.predictor.honours:
-        return InferOptions()
+        return DEFAULT_OPTIONS
     side = -(-side // STRIDE) * STRIDE
     return InferOptions(input_size=(side, side))
 
