@@ -345,8 +345,9 @@ class Executor:
                 if self._refusal is not None:
                     return None
                 self._collect(turns)
-                self._await_more(turns)
-                self._drop_unwanted(turns)
+                if self._batch > 1:
+                    self._await_more(turns)
+                    self._drop_unwanted(turns)
             self._runs[threading.get_ident()] = time.monotonic()
             return turns
 

@@ -235,6 +235,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=256)
 def id_fault(name: str) -> str | None:
     """Return why a text may not be the id of a served model, None if it may."""
     if not MODEL_ID.fullmatch(name) or any(set(part) <= {"."} for part in name.split("/")):
