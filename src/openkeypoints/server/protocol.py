@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -22,6 +23,7 @@ _BYTES_PER_CHUNK = 256
 """A body may come in so many pieces, and in more where they have so many bytes on average."""
 _FRAMING, _FRAMING_PER_CHUNK = 1_000_000, 32
 """Bytes beside the body itself: sizes of chunks, what may be written behind them, trailers."""
+_READ_BYTES = 1 << 20
 _FEW = 4
 _HIGH_WATER = 1 << 19
 """Bytes of a body that wait for their handler before no more are read."""
@@ -30,19 +32,53 @@ _DISCARDED = 2
 
 
 def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
-    """Return the class of the connections of one server.
+    """Return what makes the connections of one server: a class, as far as uvicorn needs one.
 
     Args:
         limits: times, bytes and numbers of connections.
     """
     peers: Counter[str] = Counter()
+    buffer = memoryview(bytearray(_READ_BYTES))
 
     class Guarded(_GuardedProtocol):
         """A connection of this server."""
 
     Guarded.limits = limits
     Guarded.peers = peers
-    return Guarded
+
+    def connection(**parts: Any) -> asyncio.BaseProtocol:
+        return _Reading(Guarded(**parts), buffer)
+
+    return cast(type[asyncio.Protocol], connection)
+
+
+class _Reading(asyncio.BufferedProtocol):
+    """Lets a connection read into one large buffer, which all of a server share.
+
+    The loop would else make a new piece of each quarter of a megabyte, and most pictures would have
+    to be put together of two.
+
+    Args:
+        protocol: gets what was read, which it has to copy; the next read overwrites it.
+        buffer: of the server. Nothing is read between its filling and its use.
+    """
+
+    def __init__(self, protocol: asyncio.Protocol, buffer: memoryview) -> None:
+        self._data_received: Callable[[Any], None] = protocol.data_received
+        self._buffer = buffer
+        self.connection_made = protocol.connection_made  # type: ignore[method-assign]
+        self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
+        self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
+        self.eof_received = protocol.eof_received  # type: ignore[method-assign]
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Return where to put what comes."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand on what came."""
+        self._data_received(self._buffer[:nbytes])
 
 
 class _GuardedProtocol(HttpToolsProtocol):
