@@ -20,14 +20,14 @@ from openkeypoints.server.state import CONTEXT, RELEASE, Context
 REQUEST_ID = "okp.request_id"
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _UNROUTED = "none"
-_COMMON_HEADERS = (
+COMMON_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
-_SECURITY_HEADERS = (*_COMMON_HEADERS, (b"cross-origin-resource-policy", b"same-origin"))
-_CORS_HEADERS = (*_COMMON_HEADERS, (b"cross-origin-resource-policy", b"cross-origin"))
-_OWN_HEADERS = frozenset({b"x-request-id", b"server-timing", *dict(_SECURITY_HEADERS)})
+SECURITY_HEADERS = (*COMMON_HEADERS, (b"cross-origin-resource-policy", b"same-origin"))
+SHARED_HEADERS = (*COMMON_HEADERS, (b"cross-origin-resource-policy", b"cross-origin"))
+OWN_HEADERS = frozenset({b"x-request-id", b"server-timing", *dict(SECURITY_HEADERS)})
 
 
 class Edge:
@@ -127,10 +127,10 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = message["headers"]
-            if not _OWN_HEADERS.isdisjoint(dict(headers)):
-                headers = [header for header in headers if header[0] not in _OWN_HEADERS]
+            if not OWN_HEADERS.isdisjoint(dict(headers)):
+                headers = [header for header in headers if header[0] not in OWN_HEADERS]
             own = [
-                *(_CORS_HEADERS if self._cors else _SECURITY_HEADERS),
+                *(SHARED_HEADERS if self._cors else SECURITY_HEADERS),
                 (b"x-request-id", self._request_id.encode()),
             ]
             if stages := self._scope.get(STAGES):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from typing import Any
 
 from fastapi import APIRouter
@@ -39,7 +40,18 @@ class Probes:
         routes = APIRouter(
             prefix="/probe", route_class=surface_route(render), include_in_schema=False
         )
-        for name in ("who", "admin", "body", "json", "form", "slow", "broken", "infer", "big"):
+        for name in (
+            "who",
+            "admin",
+            "body",
+            "digest",
+            "json",
+            "form",
+            "slow",
+            "broken",
+            "infer",
+            "big",
+        ):
             methods = ["GET", "POST"] if name in ("who", "admin", "slow") else ["POST"]
             routes.add_api_route(f"/{name}", getattr(self, name), methods=methods)
         routes.add_api_route("/forgotten", self.forgotten, methods=["GET"])
@@ -68,6 +80,10 @@ class Probes:
     async def body(self, request: Request) -> Response:
         await authorise(request, "infer")
         return JSONResponse(len(await read_body(request)))
+
+    async def digest(self, request: Request) -> Response:
+        await authorise(request, "infer")
+        return JSONResponse(sha256(await read_body(request)).hexdigest())
 
     async def json(self, request: Request) -> Response:
         sent = await read_json(request)

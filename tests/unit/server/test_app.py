@@ -141,6 +141,7 @@ def test_an_origin_that_was_allowed_may_call_and_others_may_not(serve):
         foreign = server.client.get("/probe/who", headers=other)
     assert preflight.status_code == 200
     assert answer.headers["access-control-allow-origin"] == "https://page.example"
+    assert answer.headers.get_list("cross-origin-resource-policy") == ["cross-origin"]
     for reply in (preflight, inside, answer, refused, foreign):
         assert "access-control-allow-credentials" not in reply.headers
         assert "access-control-allow-private-network" not in reply.headers

@@ -65,6 +65,22 @@ def test_every_request_has_a_line_with_its_id(serve, log):
     assert (line["method"], line["path"], line["status"]) == ("GET", "/healthz", 200)
 
 
+def test_of_two_ids_the_log_has_the_one_of_the_answer(serve, log):
+    with serve() as server:
+        sent = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: one\r\nX-Request-Id: two\r\n"
+        _, answer = raw(server.address, sent)
+    (line,) = [entry for entry in lines(log) if entry["message"] == "request"]
+    assert f"x-request-id: {line['request_id']}\r\n".encode() in answer
+
+
+def test_whoever_else_listens_gets_the_requests_too(serve, caplog):
+    with caplog.at_level(logging.INFO, "openkeypoints.server.access"), serve() as server:
+        server.client.get("/healthz")
+    (record,) = [r for r in caplog.records if r.name == "openkeypoints.server.access"]
+    assert record.getMessage() == "request"
+    assert record.okp["path"] == "/healthz"
+
+
 @pytest.mark.parametrize("sent", ["a" * 65, "a b", "ä", "<x>", "", "a\tb"])
 def test_an_id_that_could_fool_a_reader_is_replaced(serve, log, sent):
     with serve() as server:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
@@ -272,6 +275,21 @@ def test_requests_in_one_go_are_answered_in_their_order(server):
         )
         answer = rest(connection)
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404"]
+
+
+def test_bodies_that_come_at_the_same_time_stay_apart(serve):
+    bodies = [random.Random(seed).randbytes(3_000_000 + seed) for seed in range(6)]
+    limits = Limits(body_bytes=4_000_000)
+    with serve(ServerConfig(port=0, limits=limits)) as running, ThreadPoolExecutor(6) as threads:
+
+        def send(body: bytes) -> str:
+            with connect(running) as connection:
+                head = b"POST /probe/digest HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+                return rest(connection).rpartition(b"\r\n")[2].decode().strip('"')
+
+        found = list(threads.map(send, bodies))
+    assert found == [sha256(body).hexdigest() for body in bodies]
 
 
 def waiting(fact, seconds: float = PATIENCE_S) -> None:
