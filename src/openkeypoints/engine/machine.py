@@ -46,7 +46,7 @@ def resident_bytes() -> int:
 
 
 def give_back_memory() -> None:
-    """Collect garbage, and let the C library return what it keeps for later (glibc only).
+    """Collect garbage, and let the C library return what it keeps for later.
 
     Where objects have been set aside for good (``gc.freeze``), those that are garbage by now are
     collected too, and the others set aside again.
@@ -57,6 +57,11 @@ def give_back_memory() -> None:
     gc.collect()
     if frozen:
         gc.freeze()
+    trim_memory()
+
+
+def trim_memory() -> None:
+    """Let the C library return the memory that it keeps for later (glibc only)."""
     if sys.platform.startswith("linux"):
         # musl has no such function.
         with contextlib.suppress(OSError, AttributeError):

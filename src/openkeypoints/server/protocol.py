@@ -46,10 +46,7 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
     Guarded.limits = limits
     Guarded.peers = peers
 
-    def connection(**parts: Any) -> asyncio.BaseProtocol:
-        return _Reading(Guarded(**parts), buffer)
-
-    return cast(type[asyncio.Protocol], connection)
+    return cast(type[asyncio.Protocol], lambda **parts: _Reading(Guarded(**parts), buffer))
 
 
 class _Reading(asyncio.BufferedProtocol):

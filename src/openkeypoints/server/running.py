@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import signal
@@ -13,6 +14,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from openkeypoints.engine.machine import trim_memory
 from openkeypoints.errors import InputError, OpenKeypointsError
 from openkeypoints.server.app import make_app
 from openkeypoints.server.config import ServerConfig
@@ -20,6 +22,8 @@ from openkeypoints.server.protocol import guarded_protocol
 from openkeypoints.server.state import Context
 from openkeypoints.settings import Settings
 
+_TRIM_TICKS = 300
+"""Of a tenth of a second each."""
 _COLLECTIONS = (2000, 10, 10)
 """An answer of many keypoints has some hundred lists and dicts, none of them garbage."""
 
@@ -40,7 +44,8 @@ class Server(uvicorn.Server):
         super().__init__(_uvicorn_config(app, config))
         self.context: Context = app.state.context
         self._interrupt = interrupt
-        self._unsettled = alone
+        self._alone = self._unsettled = alone
+        self._trimmed_at = 0
 
     async def on_tick(self, counter: int) -> bool:
         """Tell uvicorn whether to end: a signal came, or a named model cannot be loaded."""
@@ -48,7 +53,20 @@ class Server(uvicorn.Server):
         if self._unsettled and self.context.condition.ready:
             self._unsettled = False
             settle()
+        if self._alone and counter % _TRIM_TICKS == 0:
+            await self._trim()
         return stop or self.context.condition.failure is not None
+
+    async def _trim(self) -> None:
+        """Give back what lies free between the pieces in use, after some work.
+
+        Bodies of all sizes leave such gaps, and without this each unlucky moment makes the process
+        larger for good.
+        """
+        answered = self.server_state.total_requests
+        if answered != self._trimmed_at:
+            self._trimmed_at = answered
+            await asyncio.to_thread(trim_memory)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End gently; the second time at once."""
