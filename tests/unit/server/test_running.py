@@ -20,7 +20,8 @@ def ticks(settings, monkeypatch, *, alone: bool) -> list[int]:
     monkeypatch.setattr(running, "trim_memory", lambda: trimmed.append(answered))
 
     async def tick(times: int) -> None:
-        server.config.load()
+        if not server.config.loaded:
+            server.config.load()
         for counter in range(times):
             await server.on_tick(counter)
 
