@@ -211,62 +211,85 @@ ROUTES = {"raw bytes, ours": raw, "base64, Roboflow's": legacy, "form, Ultralyti
 
 
 def stub(rounds: int, count: int) -> dict[str, Any]:
-    """Measure requests whose network does nothing, on pictures without and with people."""
+    """Measure requests whose network does nothing, on pictures without and with people.
+
+    Each sample stands between two of Starlette alone: what others do on the machine makes both
+    dearer, and their ratio little.
+    """
     cells = [(people, clients) for people in PEOPLE for clients in CLIENTS]
-    names = (BARE, *ROUTES)
     with contextlib.ExitStack() as stack:
         servers = {n: stack.enter_context(stub_server(0.0, 2, people=n)) for n in PEOPLE}
         bare = stack.enter_context(running((sys.executable, BARE_SERVER)))
+        yardsticks = {clients: server_runner(bare, raw(STUB), clients) for clients in CLIENTS}
         runners = {
-            (BARE, 0, clients): server_runner(bare, raw(STUB), clients) for clients in CLIENTS
-        }
-        runners |= {
             (name, people, clients): server_runner(servers[people], make(STUB), clients)
             for name, make in ROUTES.items()
             for people, clients in cells
         }
+        decoding: dict[str, list[float]] = {name: [] for name in (BARE, *ROUTES)}
         found: dict[Any, list[float]] = {key: [] for key in runners}
-        decoding: dict[str, list[float]] = {name: [] for name in names}
-        for runner in runners.values():
+        ratios: dict[Any, list[float]] = {key: [] for key in runners}
+        alone: dict[int, list[float]] = {clients: [] for clients in CLIENTS}
+        for runner in (*yardsticks.values(), *runners.values()):
             runner(60)
+
+        def beyond(name: str, server: ServerProcess, runner: Runner) -> float:
+            before = server.decoding_s()
+            spent = runner(count).cpu_ms
+            decode = (server.decoding_s() - before) / count * 1e3
+            decoding[name].append(decode)
+            return spent - decode
+
         for _ in range(rounds):
-            for key, runner in runners.items():
-                server = bare if key[0] == BARE else servers[key[1]]
-                before = server.decoding_s()
-                spent = runner(count).cpu_ms
-                decode = (server.decoding_s() - before) / count * 1e3
-                decoding[key[0]].append(decode)
-                found[key].append(spent - decode)
+            for clients in CLIENTS:
+                alone[clients].append(beyond(BARE, bare, yardsticks[clients]))
+                for key in (key for key in runners if key[2] == clients):
+                    found[key].append(beyond(key[0], servers[key[1]], runners[key]))
+                    alone[clients].append(beyond(BARE, bare, yardsticks[clients]))
+                    ratios[key].append(2 * found[key][-1] / sum(alone[clients][-2:]))
         idle = max(_idle({str(n): server for n, server in servers.items()}).values())
-    medians = {key: statistics.median(values) for key, values in found.items()}
+    middle = statistics.median
+    medians = {key: middle(values) for key, values in found.items()}
     lines = [
         "| request | decoding | nobody, 1 client | nobody, 8 clients | 3 people, 1 | 3 people, 8 |",
         "| --- | --: | --: | --: | --: | --: |",
+        f"| {BARE} | {middle(decoding[BARE]):.2f} | "
+        + " | ".join(f"{middle(alone[clients]):.2f}" for clients in CLIENTS)
+        + " | | |",
     ]
     lines += [
-        f"| {name} | {statistics.median(decoding[name]):.2f} | "
+        f"| {name} | {middle(decoding[name]):.2f} | "
         + " | ".join(
-            f"{medians[name, *cell]:.2f}" if (name, *cell) in medians else "" for cell in cells
+            f"{medians[name, *cell]:.2f} ({middle(ratios[name, *cell]):.1f}x)" for cell in cells
         )
         + " |"
-        for name in names
+        for name in ROUTES
     ]
     note = (
         "CPU-ms of decoding in the server (of base64 too, where it is sent), and of all that a "
         "request takes beyond it, the stub's own 0.03 included: where the stub finds nobody, and "
         "where it finds three people of 17 keypoints, whose answer has to be made and written. "
-        f"Medians of {rounds} rounds of {count} requests in turns. Target of ours: {MAX_STUB_MS}. "
+        f"Medians of {rounds} samples of {count} requests; the target of ours is {MAX_STUB_MS}. "
         "Starlette alone is benchmarks/bare_server.py: a body, a thread that decodes it, two "
-        "numbers back; no limits, keys, queue, log or metrics."
+        "numbers back; no limits, keys, queue, log or metrics. It is measured before and after "
+        "each sample, and in brackets is the median of the ratios to it: where the machine is not "
+        "quiet, all of them rise, and the ratios stay."
     )
     lines += ["", note]
     missed = [
         f"{name}, {people} people, {clients} clients: {value:.2f} ms beyond decoding"
         for (name, people, clients), value in medians.items()
-        if value > MAX_STUB_MS and name != BARE
+        if value > MAX_STUB_MS
     ]
-    figures = {f"{n}, {p} people, {c} clients": round(v, 3) for (n, p, c), v in medians.items()}
-    return {"cpu_ms": figures, "idle": idle, "missed": missed, "text": "\n".join(lines)}
+    named = {f"{n}, {p} people, {c} clients": (n, p, c) for n, p, c in runners}
+    return {
+        "cpu_ms": {name: round(medians[key], 3) for name, key in named.items()},
+        "to_starlette_alone": {name: round(middle(ratios[k]), 3) for name, k in named.items()},
+        "starlette_alone": {f"{c} clients": round(middle(v), 3) for c, v in alone.items()},
+        "idle": idle,
+        "missed": missed,
+        "text": "\n".join(lines),
+    }
 
 
 def real(rounds: int, count: int, *, rival: bool) -> dict[str, Any]:
