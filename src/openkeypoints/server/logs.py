@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -73,8 +74,10 @@ class JsonHandler(logging.StreamHandler[TextIO]):
         line = _line(time.time(), "info", _access.name, "request", fields)
         self.acquire()
         try:
-            self.stream.write(line + self.terminator)
-            self.flush()
+            # As with records: that a log is full or closed is no fault of the request.
+            with contextlib.suppress(OSError, ValueError):
+                self.stream.write(line + self.terminator)
+                self.flush()
         finally:
             self.release()
 
@@ -87,8 +90,9 @@ def _line(created: float, level: str, logger: str, message: str, fields: Mapping
         "message": message,
         **fields,
     }
-    if _is_harmless(text := orjson.dumps(line).decode()):
-        return text
+    with contextlib.suppress(TypeError):  # a name of a file may have signs that UTF-8 has not
+        if _is_harmless(text := orjson.dumps(line).decode()):
+            return text
     line = {name: clean(v) if isinstance(v, str) else v for name, v in line.items()}
     return json.dumps(line, ensure_ascii=True, separators=(",", ":"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import socket
 
 import pytest
 
@@ -123,3 +124,24 @@ def test_a_path_cannot_forge_a_line(serve, log):
         )
     (line,) = [entry for entry in lines(log) if entry["message"] == "request"]
     assert not {"\r", "\n", "\x1b", "\0"} & set(line["path"])
+
+
+class Full(io.StringIO):
+    """A log on a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_breaks_no_connection(serve, log):
+    logging.getLogger().handlers[0].setStream(Full())
+    with serve() as server, socket.create_connection(server.address, 10) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_name_that_is_no_utf_8_is_logged(log):
+    logging.getLogger("openkeypoints.x").warning("The file %s is gone.", "a\udcff.okp")
+    (line,) = lines(log)
+    assert line["message"] == "The file a\udcff.okp is gone."
