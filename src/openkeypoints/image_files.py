@@ -47,6 +47,7 @@ _PICTURE_STARTS = (
     b"\xff\x4f\xff\x51",
 )
 _USUAL_STARTS = _PICTURE_STARTS[:2]
+"""Of JPEG and PNG: no film begins like them."""
 _FOREIGN_STARTS = (
     (b"\xff\x0a", "JPEG XL"),
     (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
