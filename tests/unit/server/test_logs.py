@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from openkeypoints.server.logs import clean, redact, start_logging
+from openkeypoints.server.logs import JsonHandler, clean, redact, start_logging
 from tests.unit.server.test_auth import raw
 
 CANARY = "canary" + "x" * 20
@@ -133,8 +133,27 @@ class Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
-def test_a_log_that_cannot_be_written_breaks_no_connection(serve, log):
-    logging.getLogger().handlers[0].setStream(Full())
+def alone(monkeypatch) -> JsonHandler:
+    """Take pytest's own handlers away, so that requests are written the quick way."""
+    (handler,) = (h for h in logging.root.handlers if isinstance(h, JsonHandler))
+    monkeypatch.setattr(logging.root, "handlers", [handler])
+    return handler
+
+
+def test_the_quick_way_writes_what_a_record_would(serve, log, monkeypatch):
+    alone(monkeypatch)
+    with serve() as server:
+        server.client.get(f"/healthz?api_key={CANARY}")
+        server.client.get(f"/okp_one_{CANARY}/1")
+    first, second = (entry for entry in lines(log) if entry["message"] == "request")
+    assert (first["level"], first["logger"]) == ("info", "openkeypoints.server.access")
+    assert (first["path"], first["status"]) == ("/healthz", 200)
+    assert second["path"] == "/okp_***/1"
+    assert CANARY not in log.getvalue()
+
+
+def test_a_log_that_cannot_be_written_breaks_no_connection(serve, log, monkeypatch):
+    alone(monkeypatch).setStream(Full())
     with serve() as server, socket.create_connection(server.address, 10) as connection:
         for _ in range(2):
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
