@@ -20,7 +20,6 @@ from openkeypoints.cli.wire import BrokenAnswerError, Reply, Wire
 from openkeypoints.errors import DownloadError, InputError
 from openkeypoints.urls import shown_url
 
-ROUTES = ("roboflow", "ultralytics", "native")
 MOST_WAITING = 1000
 _PERCENTILES = (50, 95, 99)
 _BUSY = (429, 503)
@@ -32,7 +31,7 @@ class Target:
 
     Attributes:
         url: ``http(s)://HOST[:PORT][/BASE]``.
-        route: one of ``ROUTES``.
+        route: ``roboflow``, ``ultralytics`` or ``native``.
         model: id; Roboflow's routes want ``ID/VERSION``, and ``/1`` is added to an id without one.
         key: of the server, if it wants one.
         rate: requests per second.

@@ -17,7 +17,6 @@ import orjson
 
 MAX_TEXT = 2000
 MAX_TRACE = 8000
-HIDDEN = "***"
 _SECRETS = (
     (
         re.compile(

@@ -6,7 +6,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 OTHER = "other"
@@ -215,6 +215,3 @@ def _open_files() -> float | None:
     if sys.platform != "linux":
         return None
     return float(sum(1 for _ in Path("/proc/self/fd").iterdir()))
-
-
-Measure = Callable[[], float | None]
