@@ -26,7 +26,7 @@ EXTRAS = {
     "torch": ("torch",),
     "server": (
         *("fastapi", "starlette", "uvicorn", "httptools", "uvloop"),
-        *("python-multipart", "orjson"),
+        *("multipart", "orjson"),
     ),
     "stream": ("av", "paho-mqtt"),
     "train": ("torch", "pycocotools", "scipy", "tensorboard", "matplotlib"),

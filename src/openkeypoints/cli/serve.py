@@ -12,7 +12,7 @@ from openkeypoints.cli.options import json_option, takes
 from openkeypoints.errors import InputError, MissingExtraError
 
 FILE = click.Path(path_type=Path)
-_NEEDED = ("fastapi", "uvicorn", "httptools", "python_multipart")
+_NEEDED = ("fastapi", "uvicorn", "httptools", "multipart")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from openkeypoints.errors import FormatError, OverloadedError, PayloadTooLargeError
@@ -164,23 +163,55 @@ async def read_form(request: Request) -> Form:
 def parse_form(body: bytes, content_type: str, context: Context) -> Form:
     """Return the form of some bytes, within the limits of a server. See :func:`read_form`."""
     kind, options = parse_options_header(content_type)
-    if kind == b"application/x-www-form-urlencoded":
+    if kind == "application/x-www-form-urlencoded":
         return _url_encoded(body, context)
-    if kind != b"multipart/form-data":
+    if kind != "multipart/form-data":
         return Form({})
-    boundary = options.get(b"boundary", b"")
+    boundary = options.get("boundary", "")
     if not 0 < len(boundary) <= 200:
         raise FormatError("The form has no boundary in its Content-Type.")
-    parts = _Parts(context)
+    return _multipart(body, boundary, context.config.limits)
+
+
+def _multipart(body: bytes, boundary: str, limits: Limits) -> Form:
+    fields: dict[str, str] = {}
+    files: list[FormFile] = []
+    count, part, content = 0, MultipartSegment([]), b""
     try:
-        parser = MultipartParser(boundary, parts.callbacks(), max_header_count=8)
-        parser.write(body)
-        parser.finalize()
-    except FormParserError:
-        raise FormatError("The form cannot be read; it is no multipart/form-data.") from None
-    if not parts.ended:
-        raise FormatError("The form is cut off.")
-    return Form(parts.fields, tuple(parts.files))
+        # Names that are no UTF-8 are no reason to refuse a picture: they are decoded below.
+        parser = PushMultipartParser(boundary, header_charset="latin-1")
+        for event in parser.parse(body):
+            if isinstance(event, MultipartSegment):
+                count, part, content = count + 1, event, b""
+                if count > limits.parts:
+                    raise PayloadTooLargeError(f"The form has more than {limits.parts} parts.")
+                if not part.name:
+                    raise FormatError("A part of the form has no name.")
+            elif event is not None:
+                content = bytes(event)
+            elif part.filename is None:
+                fields[_utf8(part.name)] = _text(content, limits)
+            else:
+                files.append(FormFile(_utf8(part.name), _utf8(part.filename), content))
+        parser.close()
+    except MultipartError:
+        raise FormatError(
+            "The form cannot be read; it is no multipart/form-data, or cut off."
+        ) from None
+    return Form(fields, tuple(files))
+
+
+def _utf8(name: str | None) -> str:
+    return (name or "").encode("latin-1").decode("utf-8", "replace")
+
+
+def _text(content: bytes, limits: Limits) -> str:
+    if len(content) > limits.text_bytes:
+        raise _long_text(limits)
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise FormatError("A text field of the form is no UTF-8.") from None
 
 
 def _url_encoded(body: bytes, context: Context) -> Form:
@@ -202,73 +233,3 @@ def _long_text(limits: Limits) -> PayloadTooLargeError:
     return PayloadTooLargeError(
         f"A text field of the form has more than {limits.text_bytes} bytes."
     )
-
-
-class _Parts:
-    """Collects the parts that the parser finds."""
-
-    def __init__(self, context: Context) -> None:
-        self._limits = context.config.limits
-        self._header: list[bytes] = [b"", b""]
-        self._headers: dict[bytes, bytes] = {}
-        self._content: list[bytes] = []
-        self._size = 0
-        self._count = 0
-        self.fields: dict[str, str] = {}
-        self.files: list[FormFile] = []
-        self.ended = False
-
-    def callbacks(self) -> Any:
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": self._field,
-            "on_header_value": self._value,
-            "on_header_end": self._header_end,
-            "on_headers_finished": self._headers_finished,
-            "on_part_data": self._data,
-            "on_part_end": self._end,
-            "on_end": self._finish,
-        }
-
-    def _begin(self) -> None:
-        self._count += 1
-        if self._count > self._limits.parts:
-            raise PayloadTooLargeError(f"The form has more than {self._limits.parts} parts.")
-        self._headers, self._content, self._size = {}, [], 0
-        self._options: dict[bytes, bytes] = {}
-
-    def _field(self, data: bytes, start: int, end: int) -> None:
-        self._header[0] += data[start:end]
-
-    def _value(self, data: bytes, start: int, end: int) -> None:
-        self._header[1] += data[start:end]
-
-    def _header_end(self) -> None:
-        self._headers[self._header[0].lower()] = self._header[1]
-        self._header = [b"", b""]
-
-    def _headers_finished(self) -> None:
-        kind, self._options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        if kind != b"form-data" or b"name" not in self._options:
-            raise FormatError("A part of the form has no name.")
-
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        self._size += end - start
-        if b"filename" not in self._options and self._size > self._limits.text_bytes:
-            raise _long_text(self._limits)
-        self._content.append(data[start:end])
-
-    def _end(self) -> None:
-        content = self._content[0] if len(self._content) == 1 else b"".join(self._content)
-        name = self._options[b"name"].decode("utf-8", "replace")
-        if b"filename" in self._options:
-            filename = self._options[b"filename"].decode("utf-8", "replace")
-            self.files.append(FormFile(name, filename, content))
-            return
-        try:
-            self.fields[name] = content.decode()
-        except UnicodeDecodeError:
-            raise FormatError("A text field of the form is no UTF-8.") from None
-
-    def _finish(self) -> None:
-        self.ended = True

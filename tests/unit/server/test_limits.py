@@ -158,6 +158,19 @@ def test_a_form_is_read_within_limits(server, sent, status):
     assert server.client.post("/probe/form", **sent).status_code == status
 
 
+def test_names_of_a_form_that_are_no_utf8_are_read_as_far_as_they_go(server):
+    part = b'Content-Disposition: form-data; name="image"; filename="\xe4.jpg"\r\n\r\nabc'
+    answer = server.client.post("/probe/form", **multipart(part))
+    assert answer.json() == {"fields": {}, "files": [["image", "\ufffd.jpg", 3]]}
+
+
+def test_parts_of_a_form_may_be_empty(server):
+    parts = [b'Content-Disposition: form-data; name="a"\r\n\r\n']
+    parts.append(b'Content-Disposition: form-data; name="f"; filename=""\r\n\r\n')
+    answer = server.client.post("/probe/form", **multipart(*parts))
+    assert answer.json() == {"fields": {"a": ""}, "files": [["f", "", 0]]}
+
+
 def test_a_file_of_a_form_is_no_text_field_and_may_be_large(server):
     answer = server.client.post("/probe/form", files={"f": ("x", b"\0" * 50_000)})
     assert answer.json()["files"] == [["f", "x", 50_000]]
