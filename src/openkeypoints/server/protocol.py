@@ -134,10 +134,11 @@ class _GuardedProtocol(HttpToolsProtocol):
         if self._in_headers:
             self._header_bytes += len(data)
         else:
-            self._raw_bytes += len(data)
+            # What came before, as it is not known yet how much of this is body.
             if self._raw_bytes > self._body_bytes + _FRAMING + _FRAMING_PER_CHUNK * self._chunks:
                 self._end(_TOO_LARGE)
                 return
+            self._raw_bytes += len(data)
         super().data_received(data)
         if self._in_headers and self._header_bytes > 2 * self.limits.header_bytes:
             self._end(_LONG_HEADERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
 import time
@@ -10,8 +11,11 @@ from dataclasses import replace
 from hashlib import sha256
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from openkeypoints.server.config import Limits, ServerConfig
+from openkeypoints.server.protocol import guarded_protocol
 from tests.unit.server.probes import Probes
 
 QUICK = Limits(
@@ -290,6 +294,66 @@ def test_bodies_that_come_at_the_same_time_stay_apart(serve):
 
         found = list(threads.map(send, bodies))
     assert found == [sha256(body).hexdigest() for body in bodies]
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent, self.closed = b"", False
+
+    def write(self, data) -> None:
+        self.sent += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        """Whoever reads is the test."""
+
+    resume_reading = pause_reading
+
+
+async def length(scope, receive, send) -> None:
+    """Answer with the length of the body."""
+    count, more = 0, True
+    while more:
+        message = await receive()
+        count, more = count + len(message["body"]), message["more_body"]
+    text = str(count).encode()
+    head = [(b"content-length", str(len(text)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    await send({"type": "http.response.body", "body": text})
+
+
+def test_a_piece_of_a_body_may_fill_the_buffer():
+    async def answer(pieces: int) -> bytes:
+        config = uvicorn.Config(length, lifespan="off")
+        config.load()
+        make = guarded_protocol(Limits())
+        protocol = make(config=config, server_state=ServerState(), app_state={})
+        wire = Wire()
+        protocol.connection_made(wire)
+        buffer = protocol.get_buffer(-1)
+        head = POST + b"Content-Length: %d\r\n\r\n" % (pieces * len(buffer))
+        buffer[: len(head)] = head
+        protocol.buffer_updated(len(head))
+        for _ in range(pieces):
+            buffer[:] = b"x" * len(buffer)
+            protocol.buffer_updated(len(buffer))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return wire.sent
+
+    sent = asyncio.run(answer(5))
+    assert sent.startswith(b"HTTP/1.1 200")
+    assert sent.endswith(b"\r\n\r\n%d" % (5 << 20))
 
 
 def waiting(fact, seconds: float = PATIENCE_S) -> None:
