@@ -19,6 +19,7 @@ import base64
 import contextlib
 import json
 import os
+import platform
 import socket
 import statistics
 import subprocess
@@ -403,7 +404,8 @@ def main() -> None:
         facts = cpu()
         note = (
             f"{facts['cores']} cores, {facts['architecture']}, with {', '.join(facts['flags'])}; "
-            f"clients and servers on one machine, load average at the end {os.getloadavg()[0]:.1f}."
+            f"Python {platform.python_version()}; clients and servers on one machine, load average "
+            f"at the end {os.getloadavg()[0]:.1f}."
         )
         text = "\n\n".join(f"## {name}\n\n{part['text']}" for name, part in found.items())
         page = f"# What the server costs\n\n{note}\n\n{text}\n\n{verdict}\n"
