@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
+from openkeypoints.cli.machine import extras
 from openkeypoints.cli.options import json_option, takes
 from openkeypoints.errors import InputError, MissingExtraError
 
 FILE = click.Path(path_type=Path)
-_NEEDED = ("fastapi", "uvicorn", "httptools", "multipart")
+_SPARED = ("uvloop",)
+"""What is quicker with it and works without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,9 @@ def serve(options: ServeOptions) -> None:
     Example:
       okp serve --model person --port 9001
     """  # noqa: D301
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+    # By the names of packages: python-multipart brings a module that is called like multipart.
+    server = extras()["server"]
+    if missing := [name for name in server if server[name] is None and name not in _SPARED]:
         raise MissingExtraError(f"`okp serve` (without {', '.join(missing)})", "server")
     if options.engine == "ray":
         raise InputError("--engine ray comes in a later version: leave it out, or add --workers.")

@@ -188,7 +188,7 @@ def _multipart(body: bytes, boundary: str, limits: Limits) -> Form:
                 if not part.name:
                     raise FormatError("A part of the form has no name.")
             elif event is not None:
-                content = bytes(event)
+                content = event  # all of it: the parser has the whole body
             elif part.filename is None:
                 fields[_utf8(part.name)] = _text(content, limits)
             else:
@@ -201,8 +201,8 @@ def _multipart(body: bytes, boundary: str, limits: Limits) -> Form:
     return Form(fields, tuple(files))
 
 
-def _utf8(name: str | None) -> str:
-    return (name or "").encode("latin-1").decode("utf-8", "replace")
+def _utf8(name: str) -> str:
+    return name.encode("latin-1").decode("utf-8", "replace")
 
 
 def _text(content: bytes, limits: Limits) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import re
@@ -126,6 +127,21 @@ def test_what_cannot_start_ends_with_a_sentence(tmp_path, monkeypatch, arguments
     done = okp("serve", *arguments)
     assert (done.exit_code, sentence in done.output) == (code, True), done.output
     assert done.stdout == ""
+
+
+def test_packages_are_looked_for_by_their_own_names(monkeypatch):
+    # python-multipart brings a module of the same name, which is no help.
+    there = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "multipart":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return there(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    done = CliRunner().invoke(cli, ["serve", "--port", "0"])
+    assert done.exit_code != 0
+    assert "`okp serve` (without multipart) needs the extra 'server'" in done.output
 
 
 def test_a_port_that_is_taken_ends_with_a_sentence(start, tmp_path, monkeypatch):
