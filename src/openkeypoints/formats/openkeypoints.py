@@ -121,6 +121,8 @@ def load(data: Any) -> Prediction:
 
 
 def _instances(prediction: Prediction, numbers: Numbers) -> list[dict[str, Any]]:
+    if not len(prediction):
+        return []
     points = np.concatenate([prediction.keypoints, prediction.keypoint_scores[..., None]], axis=-1)
     arrays = [prediction.boxes, prediction.scores, points]
     if prediction.covariances is not None:

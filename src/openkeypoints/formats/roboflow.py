@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
@@ -171,6 +172,8 @@ def load(data: Any) -> Prediction:
 
 def _instances(prediction: Prediction, *, by_alias: bool) -> list[dict[str, Any]]:
     """Return the fields of each instance that have a value."""
+    if not len(prediction):
+        return []
     boxes = prediction.boxes.tolist()
     scores, class_ids = prediction.scores.tolist(), prediction.class_ids.tolist()
     tracks: Sequence[int] = (-1,) * len(scores)
@@ -211,22 +214,21 @@ def _keypoint_rows(prediction: Prediction, *, by_alias: bool) -> list[list[dict[
         return None
     places, scores = prediction.keypoints, prediction.keypoint_scores
     lowest = np.float32(prediction.keypoint_confidence)
-    shown = np.isfinite(places).all(axis=2) & (scores >= lowest)
-    all_shown = shown.all()
-    numbers = zip(
-        *(part.tolist() for part in (places[..., 0], places[..., 1], scores)), strict=True
-    )
+    shown = None
+    # One place that is not finite makes the sum of squares so, which is told soonest.
+    if lowest > 0 or not math.isfinite(np.vdot(places, places)):
+        shown = (np.isfinite(places).all(axis=2) & (scores >= lowest)).tolist()
     rows = []
-    for i, (x_row, y_row, score_row) in enumerate(numbers):
+    for i, (place_row, score_row) in enumerate(zip(places.tolist(), scores.tolist(), strict=True)):
         skeleton = prediction.skeleton(i)
         names = skeleton.keypoints if skeleton else ()
         row: list[dict[str, Any]] = [
             # The servers say ``class``, the pages of the vendor ``class_name``: both are read.
             {"x": x, "y": y, "confidence": score, "class_id": j, "class": name, "class_name": name}
-            for name, x, y, score, j in zip(names, x_row, y_row, score_row, count(), strict=False)
+            for name, (x, y), score, j in zip(names, place_row, score_row, count(), strict=False)
         ]
-        if not all_shown:
-            row = list(compress(row, shown[i].tolist()))
+        if shown is not None:
+            row = list(compress(row, shown[i]))
         if not by_alias:
             for point in row:
                 del point["class"]
@@ -261,8 +263,7 @@ def _detection_ids(prediction: Prediction) -> list[str]:
     base = blake2b(
         repr((prediction.model_id, sorted(prediction.timings.items()))).encode(), digest_size=16
     )
-    if not (n := len(prediction)):
-        return []
+    n = len(prediction)
     parts = (prediction.boxes, prediction.scores, prediction.class_ids, prediction.keypoints)
     rows = [np.frombuffer(part.tobytes(), np.uint8).reshape(n, -1) for part in parts]
     data = np.concatenate(rows, axis=1).tobytes()

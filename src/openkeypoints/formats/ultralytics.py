@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -57,15 +58,22 @@ def dump(
         normalize: divide coordinates by the width and height of the picture.
         decimals: digits after the point, of all numbers; they are rounded last.
     """
-    sides = prediction.image_size if normalize else (1, 1)
-    size = np.array(sides, np.float32)
-    known = np.isfinite(prediction.keypoints)
-    places = np.where(known, prediction.keypoints, np.float32(0)) / size
-    boxes, scores, xs, ys, visible = _rounded(
-        decimals,
+    if not len(prediction):
+        return []
+    corners: NDArray[np.floating[Any]] = prediction.boxes
+    places = prediction.keypoints
+    if not math.isfinite(np.vdot(places, places)):  # quicker than to look at each
+        places = np.where(np.isfinite(places), places, np.float32(0))
+    size = np.ones(2, np.float32)
+    if normalize:
         # Boxes are divided in double precision and points in single: the recorded last digits
         # show it.
-        prediction.boxes / np.array((*sides, *sides), np.float64),
+        corners = corners / np.array(prediction.image_size * 2, np.float64)
+        size = np.array(prediction.image_size, np.float32)
+        places = places / size
+    boxes, scores, xs, ys, visible = _rounded(
+        decimals,
+        corners,
         prediction.scores,
         places[..., 0],
         places[..., 1],
@@ -216,12 +224,13 @@ def _rounded(decimals: int, *arrays: NDArray[np.floating[Any]]) -> list[Any]:
     scaled = values * scale
     whole = np.rint(scaled)
     found = whole / scale
-    sizes = np.abs(scaled)
-    unsure = np.abs(np.abs(scaled - whole) - 0.5) <= _MIDDLE * np.maximum(sizes, 1)
-    unsure |= ~(sizes < _EXACT)
+    largest = float(np.abs(scaled).max(initial=1.0))
+    unsure = np.ones(len(values), np.bool_)
+    if largest < _EXACT:
+        unsure = np.abs(np.abs(scaled - whole) - 0.5) <= _MIDDLE * largest
     for place in np.flatnonzero(unsure):
         found[place] = round(float(values[place]), decimals)
-    ends = np.cumsum([array.size for array in arrays]).tolist()
+    ends = accumulate(array.size for array in arrays)
     return [
         found[end - array.size : end].reshape(array.shape).tolist()
         for array, end in zip(arrays, ends, strict=True)

@@ -94,7 +94,7 @@ def render_error(error: OpenKeypointsError, request: Request) -> Response:
 
 
 async def infer_answer(
-    answer: Answer, model: Model, wanted: Wanted, *, many: bool
+    answer: Answer, model: Model, wanted: Wanted, *, many: bool, seconds: float
 ) -> bytes | list[dict[str, Any]] | dict[str, Any]:
     """Return what an inference is answered with: a JPEG file, an object, or a list of them.
 
@@ -103,6 +103,7 @@ async def infer_answer(
         model: that answered.
         wanted: by the client.
         many: the pictures came as a list.
+        seconds: that the model took.
     """
     found = [
         p[: wanted.max_detections] if not wanted.max_detections else p for p in answer.predictions
@@ -118,7 +119,7 @@ async def infer_answer(
         rows = [roboflow.dump(p) for p in found]
     head = {
         "inference_id": wanted.inference_id or roboflow.uuid_of(secrets.token_hex(16)),
-        "time": seconds(answer),
+        "time": seconds,
         "resolved_model": resolved_model(model),
     }
     bodies = [{**head, **row} for row in rows]

@@ -164,7 +164,7 @@ def _part(body: bytes, content_type: str, request: Request) -> bytes:
 
 def _from_bytes(body: bytes, request: Request) -> bytes:
     """Return the picture in some bytes: as they are, or what their base64 says."""
-    plain = is_media(body[:_HEAD]) or is_base64_picture(body)  # the engine reads either
+    plain = is_base64_picture(body) or is_media(body[:_HEAD])  # the engine reads either
     return picture_of_bytes(request, body if plain else _decoded(body))
 
 

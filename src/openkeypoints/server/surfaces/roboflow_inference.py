@@ -114,9 +114,9 @@ async def answer_pictures(
         orient=wanted.orient,
     )
     answer = await infer(request, call)
-    body = await infer_answer(answer, model.model, wanted, many=many)
-    cold = model.loaded if model.cold or answer.cold_start else None
     spent = seconds(answer)
+    body = await infer_answer(answer, model.model, wanted, many=many, seconds=spent)
+    cold = model.loaded if model.cold or answer.cold_start else None
     if isinstance(body, bytes):
         told = headers(request, cold=cold, seconds=spent)
         return Response(body, headers=told, media_type="image/jpeg")
