@@ -264,9 +264,13 @@ def _detection_ids(prediction: Prediction) -> list[str]:
         repr((prediction.model_id, sorted(prediction.timings.items()))).encode(), digest_size=16
     )
     n = len(prediction)
-    parts = (prediction.boxes, prediction.scores, prediction.class_ids, prediction.keypoints)
-    rows = [np.frombuffer(part.tobytes(), np.uint8).reshape(n, -1) for part in parts]
-    data = np.concatenate(rows, axis=1).tobytes()
+    parts = (
+        prediction.boxes,
+        prediction.scores[:, None],
+        prediction.class_ids[:, None],
+        prediction.keypoints.reshape(n, -1),
+    )
+    data = np.concatenate(parts, axis=1, dtype=np.float64).tobytes()
     size = len(data) // n
     seen: dict[bytes, int] = {}
     ids = []

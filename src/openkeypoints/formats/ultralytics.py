@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -71,35 +71,40 @@ def dump(
         corners = corners / np.array(prediction.image_size * 2, np.float64)
         size = np.array(prediction.image_size, np.float32)
         places = places / size
-    boxes, scores, xs, ys, visible = _rounded(
-        decimals,
-        corners,
-        prediction.scores,
-        places[..., 0],
-        places[..., 1],
-        prediction.keypoint_scores,
+    table = np.concatenate(
+        (
+            corners,
+            prediction.scores[:, None],
+            places[..., 0],
+            places[..., 1],
+            prediction.keypoint_scores,
+        ),
+        axis=1,
+        dtype=np.float64,
     )
+    numbers = _rounded(table, decimals).tolist()
+    slots = prediction.keypoint_scores.shape[1]
     with_scores = prediction.details.get("keypoint_values") != 2
     outlines = _outlines(prediction)
     rows = []
     for i, class_id in enumerate(prediction.class_ids.tolist()):
-        x1, y1, x2, y2 = boxes[i]
+        x1, y1, x2, y2, score, *points = numbers[i]
         row: dict[str, Any] = {
             "name": prediction.class_names[class_id],
             "class": class_id,
-            "confidence": scores[i],
+            "confidence": score,
             "box": {"x1": x1, "y1": y1, "x2": x2, "y2": y2},
         }
         if prediction.track_ids is not None and prediction.track_ids[i] >= 0:
             row["track_id"] = int(prediction.track_ids[i])
         if outlines is not None:
-            x, y = _rounded(decimals, *(outlines[i] / size).T)
+            x, y = _rounded((outlines[i] / size).T.astype(np.float64), decimals).tolist()
             row["segments"] = {"x": x, "y": y}
         if (skeleton := prediction.skeleton(i)) is not None:
             k = len(skeleton)
-            row["keypoints"] = {"x": xs[i][:k], "y": ys[i][:k]}
+            row["keypoints"] = {"x": points[:k], "y": points[slots : slots + k]}
             if with_scores:
-                row["keypoints"]["visible"] = visible[i][:k]
+                row["keypoints"]["visible"] = points[2 * slots : 2 * slots + k]
         rows.append(row)
     return rows
 
@@ -213,28 +218,27 @@ def load(
 # ------------------------------------------------------------------------------- writing
 
 
-def _rounded(decimals: int, *arrays: NDArray[np.floating[Any]]) -> list[Any]:
-    """Return nested lists of the nearest decimals, as Python's `round` has them.
+def _rounded(values: NDArray[np.float64], decimals: int) -> NDArray[np.float64]:
+    """Return the nearest decimals, as Python's `round` has them.
 
     numpy's can be one off: it rounds a product that was rounded before. That can only happen beside
     the middle between two decimals, where Python's own, ten times slower, decides.
     """
-    values = np.concatenate([array.ravel() for array in arrays], dtype=np.float64)
     scale = 10.0**decimals
     scaled = values * scale
     whole = np.rint(scaled)
     found = whole / scale
+    offsets = np.abs(scaled - whole)
     largest = float(np.abs(scaled).max(initial=1.0))
-    unsure = np.ones(len(values), np.bool_)
+    unsure = np.ones(values.shape, np.bool_)
     if largest < _EXACT:
-        unsure = np.abs(np.abs(scaled - whole) - 0.5) <= _MIDDLE * largest
-    for place in np.flatnonzero(unsure):
+        lowest = 0.5 - _MIDDLE * largest
+        if offsets.max(initial=0.0) < lowest:
+            return found
+        unsure = offsets >= lowest
+    for place in zip(*np.nonzero(unsure), strict=True):
         found[place] = round(float(values[place]), decimals)
-    ends = accumulate(array.size for array in arrays)
-    return [
-        found[end - array.size : end].reshape(array.shape).tolist()
-        for array, end in zip(arrays, ends, strict=True)
-    ]
+    return found
 
 
 def _speed(prediction: Prediction) -> dict[str, float]:
