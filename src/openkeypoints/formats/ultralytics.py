@@ -34,9 +34,8 @@ LOSES = frozenset(
 DECIMALS = 5
 _MAX_SIDE = 10**6  # of a picture whose size is guessed from what lies in it
 _MIDDLE = 1e-15
-"""Share of a product by which its own rounding can move it, nine times over."""
-_EXACT = 2.0**52
-"""Smaller doubles can have a half."""
+"""Share of a product by which its own rounding can move it, nine times over. Products that are so
+large that they have no half are thereby all beside the middle."""
 _PAIRS = 1_000_000  # distances that are worked out at once
 
 Points = NDArray[np.float32]
@@ -229,14 +228,10 @@ def _rounded(values: NDArray[np.float64], decimals: int) -> NDArray[np.float64]:
     whole = np.rint(scaled)
     found = whole / scale
     offsets = np.abs(scaled - whole)
-    largest = float(np.abs(scaled).max(initial=1.0))
-    unsure = np.ones(values.shape, np.bool_)
-    if largest < _EXACT:
-        lowest = 0.5 - _MIDDLE * largest
-        if offsets.max(initial=0.0) < lowest:
-            return found
-        unsure = offsets >= lowest
-    for place in zip(*np.nonzero(unsure), strict=True):
+    sure = 0.5 - _MIDDLE * np.abs(scaled).max(initial=1.0)
+    if offsets.max(initial=0.0) < sure:
+        return found
+    for place in zip(*np.nonzero(~(offsets < sure)), strict=True):
         found[place] = round(float(values[place]), decimals)
     return found
 

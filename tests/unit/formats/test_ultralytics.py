@@ -77,6 +77,22 @@ def test_coordinates_are_divided_before_they_are_rounded() -> None:
     assert row["keypoints"]["visible"][0] == round(float(prediction.keypoint_scores[0, 0]), 2)
 
 
+@pytest.mark.parametrize("decimals", [2, 10, 14])
+def test_numbers_are_rounded_as_python_rounds_them(decimals: int) -> None:
+    # 5/1000 to 155/1000 lie beside the middle between two decimals, not on it.
+    boxes = np.array([[5, 15, 25, 65], [85, 155, 165, 175]], np.float32)
+    prediction = replace(people(2), boxes=boxes, image_size=(1000, 1000))
+    for row, corners in zip(
+        ultralytics.dump(prediction, normalize=True, decimals=decimals), boxes.tolist(), strict=True
+    ):
+        assert list(row["box"].values()) == [round(corner / 1000, decimals) for corner in corners]
+    for row, points in zip(
+        ultralytics.dump(prediction, decimals=decimals), prediction.keypoints.tolist(), strict=True
+    ):
+        shown = row["keypoints"]["x"]
+        assert shown == [round(x, decimals) for x, _ in points[: len(shown)]]
+
+
 def test_numbers_without_decimals_are_still_floats() -> None:
     text = people(1).tojson(decimals=0)
     assert '"confidence":1.0' in text
