@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from openkeypoints.errors import NotFoundError, WeightsError
+from openkeypoints.models.graphs import Graph, is_graph, open_graph
 from openkeypoints.models.yolo.cards import (
     check_card,
     known_from_card,
     size_from_card,
     with_card,
 )
-from openkeypoints.models.yolo.files import Graph, input_spec, open_graph
+from openkeypoints.models.yolo.inputs import input_spec
 from openkeypoints.models.yolo.layouts import Known, Layout, output_spec, task_of
 from openkeypoints.models.yolo.names import class_names_from, skeletons_for
 from openkeypoints.models.yolo.package import is_package, read_package
 from openkeypoints.models.yolo.record import spec_from_json
 from openkeypoints.models.yolo.spec import YoloSpec
 from openkeypoints.runtimes import Artifact
-from openkeypoints.weights.artifact import OWN_KEY, find_xml
+from openkeypoints.weights.artifact import OWN_KEY
 
 TASKS = ("pose", "detect", "segment")
 """The vendor's names of the tasks that are run here."""
@@ -31,9 +32,7 @@ _FACTS = ("description", "author", "date", "version", "docs", "head", "args")
 
 def recognises(path: Path) -> bool:
     """Tell by its name whether this is an export that :func:`read_export` may read. Cheap."""
-    if path.is_dir():
-        return is_package(path) or find_xml(path) is not None
-    return path.suffix.lower() in (".onnx", ".xml")
+    return is_graph(path) or (path.is_dir() and is_package(path))
 
 
 def read_export(path: Path, card: Mapping[str, Any]) -> tuple[YoloSpec, Artifact]:

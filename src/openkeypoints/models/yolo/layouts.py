@@ -8,8 +8,8 @@ from typing import Literal
 
 from openkeypoints.errors import WeightsError
 from openkeypoints.models.base import Task
+from openkeypoints.models.graphs import Port, Shape
 from openkeypoints.models.yolo.spec import Head, OutputSpec
-from openkeypoints.weights.artifact import Port, Shape
 
 Layout = Literal["columns", "rows"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from openkeypoints.errors import WeightsError
-from openkeypoints.models.yolo.files import Graph, input_spec, open_graph
+from openkeypoints.models.graphs import Graph, open_graph
+from openkeypoints.models.yolo.inputs import input_spec
 from openkeypoints.models.yolo.layouts import Known, output_spec, task_of
 from openkeypoints.models.yolo.names import Edges, class_names_from, skeletons_for
 from openkeypoints.models.yolo.spec import InputSpec, YoloSpec
