@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 
 import openkeypoints as okp
-from openkeypoints.models import pico, yolo
+from openkeypoints.models.graphs import compiled
 from openkeypoints.runtimes import open_session
 from openkeypoints.settings import Settings
-from tests.tiny_yolo import tiny_yolo
 
 
-@pytest.mark.parametrize("family", [pico, yolo], ids=["pico", "yolo"])
+@pytest.mark.parametrize("file", ["tiny_okp", "tiny_pt"])
 def test_every_session_has_the_streams_of_the_settings(
-    family: Any, tiny_okp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, int]] = []
 
@@ -24,11 +23,8 @@ def test_every_session_has_the_streams_of_the_settings(
         asked.append((options["streams"], options["threads"]))
         return open_session(*artifact, **options)
 
-    monkeypatch.setattr(family, "open_session", watched)
-    path = tiny_okp
-    if family is yolo:
-        path = tmp_path / "tiny.pt"
-        tiny_yolo(path)
+    monkeypatch.setattr(compiled, "open_session", watched)
+    path = request.getfixturevalue(file)
     settings = Settings(cache_dir=tmp_path, streams=2, threads=4)
     okp.get_model(path, settings=settings).close()
     assert set(asked) == {(2, 4)}

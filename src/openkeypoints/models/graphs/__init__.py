@@ -1,6 +1,7 @@
 """The room of graphs: foreign ones and what enters them, written ones and where they are kept."""
 
+from openkeypoints.models.graphs.compiled import open_network
 from openkeypoints.models.graphs.foreign import Graph, is_graph, open_graph
 from openkeypoints.weights.artifact import Port, Shape
 
-__all__ = ["Graph", "Port", "Shape", "is_graph", "open_graph"]
+__all__ = ["Graph", "Port", "Shape", "is_graph", "open_graph", "open_network"]

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from openkeypoints.errors import InputError
 from openkeypoints.models.base import Description, Family, Loading, Model, share
+from openkeypoints.models.graphs import open_network
 from openkeypoints.models.pico.finder import PicoFinder
 from openkeypoints.models.pico.reader import PicoReader
 from openkeypoints.models.pico.spec import PicoSpec, spec_from_okp
 from openkeypoints.models.pico.variants import VARIANTS
 from openkeypoints.models.selection import part_of
 from openkeypoints.models.topdown import Finder, ModelFinder, TopDown, View
-from openkeypoints.runtimes import Artifact, Session, open_session
+from openkeypoints.runtimes import Artifact, Session
 from openkeypoints.weights.okp import OkpFile, open_okp
 from openkeypoints.weights.tensors import tensors_from_bytes
 
@@ -117,15 +118,7 @@ def _session(file: OkpFile, spec: PicoSpec, part: str, loading: Loading) -> Sess
         name=f"{file.path.name}:{part}",
         torch_module=torch_module,
     )
-    return open_session(
-        artifact,
-        runtime=loading.runtime,
-        device=loading.device,
-        precision=loading.precision,
-        threads=loading.settings.threads,
-        streams=loading.settings.streams,
-        cache_dir=loading.settings.cache_dir / "compiled",
-    )
+    return open_network(artifact, loading)
 
 
 def recognises(path: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from openkeypoints.errors import InputError
 from openkeypoints.models.base import Description, ExportGraph, Family, Loading, Model
+from openkeypoints.models.graphs import open_network
 from openkeypoints.models.selection import part_of
 from openkeypoints.models.yolo import checkpoint, exports
 from openkeypoints.models.yolo.cards import with_card
@@ -16,7 +17,7 @@ from openkeypoints.models.yolo.predictor import YoloPredictor
 from openkeypoints.models.yolo.record import spec_to_json
 from openkeypoints.models.yolo.spec import Head, YoloSpec
 from openkeypoints.models.yolo.variants import VARIANTS
-from openkeypoints.runtimes import Artifact, Session, open_session
+from openkeypoints.runtimes import Artifact
 
 
 def recognises(path: Path) -> bool:
@@ -49,7 +50,7 @@ def load(path: Path, variant_id: str | None, loading: Loading) -> Model:
     if loading.keypoints is not None:
         spec = _with_part(spec, loading.keypoints)
     name = variant_id or str(path)
-    predictor = YoloPredictor(spec, lambda head: _session(artifact(head), loading), name)
+    predictor = YoloPredictor(spec, lambda head: open_network(artifact(head), loading), name)
     return Model(_description(name, spec), predictor, loading.settings)
 
 
@@ -93,18 +94,6 @@ def _description(name: str, spec: YoloSpec) -> Description:
         iou_threshold=spec.iou_threshold,
         licence=spec.licence,
         card=spec.card,
-    )
-
-
-def _session(artifact: Artifact, loading: Loading) -> Session:
-    return open_session(
-        artifact,
-        runtime=loading.runtime,
-        device=loading.device,
-        precision=loading.precision,
-        threads=loading.settings.threads,
-        streams=loading.settings.streams,
-        cache_dir=loading.settings.cache_dir / "compiled",
     )
 
 

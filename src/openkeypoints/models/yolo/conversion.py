@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from openkeypoints.errors import WeightsError
+from openkeypoints.models.graphs.cache import Entries
 from openkeypoints.models.yolo.checkpoint import (
     Checkpoint,
     heads,
@@ -26,6 +26,7 @@ from openkeypoints.weights.okp import sha256_of
 
 WRITER = 2
 """Counts up when the graph writer or the record changes: older files of the cache are passed by."""
+RECORD = "record.json"
 _log = logging.getLogger(__name__)
 
 
@@ -50,16 +51,16 @@ class Conversion:
         self._path = path
         self._checkpoint: Checkpoint | None = None
         self.sha256 = sha256_of(path)
-        self._stem = settings.cache_dir / "graphs" / f"{self.sha256}-{WRITER}"
+        self._entries = Entries(settings.cache_dir, self.sha256, WRITER)
         self.spec = self._kept_spec() or self._new_spec()
 
     def graph(self, head: Head) -> Path | bytes:
         """Return the graph of a head: a file of the cache, bytes where none can be written."""
-        file = self._stem.with_name(f"{self._stem.name}-{head}.onnx")
-        if file.is_file():
+        name = f"{head}.onnx"
+        if (file := self._entries.find(name)) is not None:
             return file
         data = write_graph(self._read(), head, sparse=True)
-        return file if _keep(file, data) else data
+        return self._entries.keep(name, data) or data
 
     def export(self, head: Head, *, half: bool) -> bytes:
         """Return the plain graph of a head for an export, which needs no ``threshold``.
@@ -76,19 +77,17 @@ class Conversion:
         return self._checkpoint
 
     def _kept_spec(self) -> YoloSpec | None:
-        file = self._stem.with_suffix(".json")
+        if (file := self._entries.find(RECORD)) is None:
+            return None
         try:
             return spec_from_json(json.loads(file.read_text(encoding="utf-8")), file.name)
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError, WeightsError) as error:
             _log.info("The cached record %s is written anew: %s", file, error)
             return None
 
     def _new_spec(self) -> YoloSpec:
         spec = spec_of(self._read())
-        text = json.dumps(spec_to_json(spec), ensure_ascii=False)
-        _keep(self._stem.with_suffix(".json"), text.encode())
+        self._entries.keep(RECORD, json.dumps(spec_to_json(spec), ensure_ascii=False).encode())
         return spec
 
 
@@ -111,18 +110,3 @@ def spec_of(checkpoint: Checkpoint) -> YoloSpec:
         licence=checkpoint.licence,
         card=checkpoint.facts,
     )
-
-
-def _keep(file: Path, data: bytes) -> bool:
-    """Write a file of the cache as a whole; False where the cache cannot be written."""
-    # Two processes may do so at once: each writes its own file, and both have the same content.
-    new = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(data)
-        new.replace(file)
-    except OSError as error:
-        _log.info("The cache keeps no %s: %s", file.name, error)
-        new.unlink(missing_ok=True)
-        return False
-    return True
