@@ -22,7 +22,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from openkeypoints.models.base import Description, Model, Request
+from openkeypoints.models.base import Description, Model
+from openkeypoints.models.request import Request
 from openkeypoints.results import Image, Prediction
 from openkeypoints.settings import Settings
 from openkeypoints.skeletons import load_skeleton

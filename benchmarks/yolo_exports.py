@@ -34,7 +34,8 @@ def ours_in_8_bits(folder: Path, checkpoint: Path, data: Path) -> None:
     """Write our own OpenVINO export with its layers in 8 bits, calibrated on the train pictures."""
     # The export comes first: it switches off the telemetry that NNCF would start.
     from openkeypoints.images import read_image  # noqa: PLC0415
-    from openkeypoints.models.base import InferOptions, Loading  # noqa: PLC0415
+    from openkeypoints.models import InferOptions  # noqa: PLC0415
+    from openkeypoints.models.base import Loading  # noqa: PLC0415
     from openkeypoints.models.export import export  # noqa: PLC0415
     from openkeypoints.models.yolo.exports import read_export  # noqa: PLC0415
     from openkeypoints.models.yolo.process import fit, prepare  # noqa: PLC0415

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from openkeypoints.models.base import Description, Model, Request
+from openkeypoints.models.base import Description, Model
+from openkeypoints.models.request import Request
 from openkeypoints.models.topdown import CropKeypoints, Found, TopDown, View
 from openkeypoints.results import Skeleton
 from openkeypoints.settings import Settings
@@ -32,6 +33,7 @@ class FixedFinder:
 
     def find(self, images: Sequence[Any], request: Request) -> tuple[list[Found], float]:
         self.requests.append(request)
+        request = request.settled(0.3, 0.6)
         rows = np.argsort(-self.scores, kind="stable")
         rows = rows[self.scores[rows] >= request.confidence]
         found = Found(self.boxes[rows], self.scores[rows], self.class_ids[rows])

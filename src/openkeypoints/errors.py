@@ -224,3 +224,10 @@ class RateLimitError(OpenKeypointsError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+def numbered(error: OpenKeypointsError, index: int, count: int) -> OpenKeypointsError:
+    """Return an error whose message says which of several pictures it is about."""
+    if count > 1:
+        error.args = (f"images[{index}]: {error}",)
+    return error

@@ -15,8 +15,9 @@ import yaml
 
 from openkeypoints.geometry import iou_matrix
 from openkeypoints.images import read_image
-from openkeypoints.models.base import Loading, Request
+from openkeypoints.models.base import Loading
 from openkeypoints.models.export import TOLERANCE, export
+from openkeypoints.models.request import SettledRequest
 from openkeypoints.models.yolo import load
 from openkeypoints.models.yolo.exports import read_export
 from openkeypoints.models.yolo.predictor import YoloPredictor
@@ -67,7 +68,7 @@ def rows_of(shared, path):
 
 
 def request_of(row):
-    return Request(row["args"].get("conf", 0.25), row["args"].get("iou", 0.7))
+    return SettledRequest(row["args"].get("conf", 0.25), row["args"].get("iou", 0.7))
 
 
 def assert_static_results(found, row):
@@ -149,7 +150,7 @@ def test_a_package_of_the_synthetic_model_gives_its_numbers(shared, tmp_path, ru
     script = shared / "contracts/roboflow_exchanges/make_synthetic_model.py"
     subprocess.run([sys.executable, script, tmp_path / "pose-3"], check=True)
     opened = predictor(tmp_path / "pose-3", runtime)
-    (found,) = opened.predict([np.zeros((320, 640, 3), np.uint8)], Request(0.4, 0.3))
+    (found,) = opened.predict([np.zeros((320, 640, 3), np.uint8)], SettledRequest(0.4, 0.3))
     assert len(found) == 2
     expected = [220.05, 85.2875, 420.55, 235.4125]  # half as high as the network's input
     np.testing.assert_allclose(found.boxes[0], expected, atol=1e-3)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from openkeypoints.models.base import DEFAULT_OPTIONS, InferOptions, Model
+from openkeypoints.models import Model, Request
+from openkeypoints.models.request import DEFAULT_REQUEST
 from openkeypoints.results import Image, Prediction
 
 ModelState = Literal["loading", "warming", "ready", "draining", "stuck", "failed"]
@@ -14,17 +15,12 @@ ModelState = Literal["loading", "warming", "ready", "draining", "stuck", "failed
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """One inference; thresholds and options mean what they mean in ``Model.infer``.
+    """One inference.
 
     Attributes:
         model_id: as ``open_model`` takes it.
         images: encoded bytes, or RGB uint8 (H, W, 3) arrays. Never text or paths.
-        confidence: lowest instance score.
-        iou_threshold: overlap above which the weaker of two boxes is dropped.
-        keypoint_confidence: kept in the predictions for formats and drawing.
-        max_detections: the best-scored instances are kept.
-        class_filter: names or ids of the classes to return.
-        options: what only some families know; ``boxes`` has one array per image.
+        request: what is asked of the model; ``options.boxes`` has one array per image.
         orient: turn encoded pictures upright as their EXIF orientation says.
         deadline_s: seconds from arrival after which the answer is of no use; at most, and by
             default, ``Limits.deadline_s``.
@@ -32,12 +28,7 @@ class Call:
 
     model_id: str
     images: tuple[bytes | Image, ...]
-    confidence: float | None = None
-    iou_threshold: float | None = None
-    keypoint_confidence: float = 0.0
-    max_detections: int = 300
-    class_filter: tuple[str | int, ...] | None = None
-    options: InferOptions = DEFAULT_OPTIONS
+    request: Request = DEFAULT_REQUEST
     orient: bool = True
     deadline_s: float | None = None
 

@@ -13,7 +13,7 @@ import numpy as np
 from openkeypoints.engine.admission import Claim
 from openkeypoints.engine.calls import Call
 from openkeypoints.engine.limits import Limits
-from openkeypoints.errors import InferenceError, InputError, OpenKeypointsError
+from openkeypoints.errors import InferenceError, InputError, OpenKeypointsError, numbered
 from openkeypoints.images import read_image
 from openkeypoints.results import Image
 from openkeypoints.settings import Settings
@@ -146,13 +146,6 @@ class Decoding:
                 return
             self._ended = True
         self._done(error)
-
-
-def numbered(error: OpenKeypointsError, index: int, count: int) -> OpenKeypointsError:
-    """Return an error whose message says which of several images it is about."""
-    if count > 1:
-        error.args = (f"images[{index}]: {error}",)
-    return error
 
 
 def memory_of(call: Call) -> int:

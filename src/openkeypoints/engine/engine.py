@@ -16,7 +16,7 @@ from openkeypoints.engine.jobs import Job
 from openkeypoints.engine.limits import Limits
 from openkeypoints.engine.pool import Pool
 from openkeypoints.errors import InputError, OpenKeypointsError, OverloadedError
-from openkeypoints.models.base import Model
+from openkeypoints.models.base import Model, check_boxes
 from openkeypoints.results import Prediction
 
 _DRAINING = "The server is shutting down and takes no more calls: try again, or another server."
@@ -222,12 +222,7 @@ class Engine:
             raise InputError(
                 f"The call has {count} images: give 1 to {self.limits.max_images} of them."
             )
-        boxes = call.options.boxes
-        if boxes is not None and len(boxes) != count:
-            raise InputError(
-                f"options.boxes has {len(boxes)} arrays for {count} pictures: give one (N, 4) "
-                "array per picture."
-            )
+        check_boxes(call.request, count)
 
     def _refuse_while_draining(self) -> None:
         if self.draining:

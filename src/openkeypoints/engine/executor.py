@@ -397,17 +397,9 @@ class Executor:
         return outcomes
 
     def _run(self, turns: list[Turn]) -> list[Outcome]:
-        call = turns[0].job.call
         try:
             images = [turn.image(self._settings) for turn in turns]
-            request = self._model.request(
-                confidence=call.confidence,
-                iou_threshold=call.iou_threshold,
-                keypoint_confidence=call.keypoint_confidence,
-                max_detections=call.max_detections,
-                class_filter=call.class_filter,
-                options=turns[0].options,
-            )
+            request = self._model.request(turns[0].request)
             found = self._model.run(images, request, [turn.decode_ms for turn in turns])
             return [found[place] for place in range(len(turns))]
         except OpenKeypointsError as error:

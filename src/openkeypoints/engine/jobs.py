@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from openkeypoints.engine.admission import Claim
 from openkeypoints.engine.calls import Call
-from openkeypoints.engine.decoding import Decoded, numbered, read_picture
-from openkeypoints.errors import OpenKeypointsError
-from openkeypoints.models.base import InferOptions
+from openkeypoints.engine.decoding import Decoded, read_picture
+from openkeypoints.errors import OpenKeypointsError, numbered
+from openkeypoints.models import Request
 from openkeypoints.results import Image, Prediction
 from openkeypoints.settings import Settings
 
@@ -106,20 +106,14 @@ class Turn:
         return self.job.decode_ms[self.index]
 
     @property
-    def options(self) -> InferOptions:
-        """The call's options, with the boxes of this image alone."""
-        options = self.job.call.options
-        if options.boxes is None:
-            return options
-        return replace(options, boxes=(options.boxes[self.index],))
+    def request(self) -> Request:
+        """What the call asks, with the boxes of this image alone."""
+        return self.job.call.request.for_pictures([self.index])
 
     @property
     def key(self) -> Hashable:
         """What images that run together have in common; None runs alone."""
         call, image = self.job.call, self.job.images[self.index]
-        if call.options.boxes is not None or isinstance(image, bytes):
+        if call.request.options.boxes is not None or isinstance(image, bytes):
             return None
-        return (
-            *(call.confidence, call.iou_threshold, call.keypoint_confidence, call.max_detections),
-            *(call.class_filter, call.options, image.shape),
-        )
+        return call.request, image.shape

@@ -17,7 +17,8 @@ from openkeypoints.errors import (
     UnknownModelError,
     WeightsError,
 )
-from openkeypoints.models.base import Family, InferOptions, Loading, Model, Variant
+from openkeypoints.models.base import Family, Loading, Model, Variant
+from openkeypoints.models.request import InferOptions, Request
 from openkeypoints.settings import Settings
 from openkeypoints.weights import OWNERS_LICENCE, WeightRef, cached, check_licence, fetch
 from openkeypoints.weights.cards import read_card
@@ -29,6 +30,7 @@ __all__ = [
     "InferOptions",
     "Located",
     "Model",
+    "Request",
     "Variant",
     "find_variant",
     "get_model",

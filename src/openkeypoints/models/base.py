@@ -4,100 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, Protocol, Self, cast
+from typing import Any, Literal, Protocol, Self, cast, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-from openkeypoints.errors import InputError
+from openkeypoints.errors import InputError, OpenKeypointsError, numbered
+from openkeypoints.geometry import area, oks_nms
 from openkeypoints.images import ImageSource, read_image
+from openkeypoints.models.request import (
+    DEFAULT_OPTIONS,
+    MAX_DETECTIONS,
+    InferOptions,
+    Request,
+    positive,
+    share,
+)
 from openkeypoints.results import Image, Prediction, Skeleton
 from openkeypoints.settings import Settings
 from openkeypoints.weights.refs import WeightRef
 
 Task = Literal["keypoint-detection", "object-detection", "instance-segmentation"]
-
-
-@dataclass(frozen=True, slots=True)
-class InferOptions:
-    """What one family knows and another does not. ``None`` and False leave a choice to the model.
-
-    An option that the model cannot honour is an ``InputError``.
-
-    Attributes:
-        input_size: (width, height) of the network input.
-        letterbox: ``rect`` pads to the stride, ``square`` to the whole input size.
-        end2end: use the head that needs no suppression.
-        class_agnostic: suppress overlapping boxes of different classes too.
-        max_candidates: boxes that enter suppression.
-        retina_masks: masks at the size of the picture.
-        boxes: one (N, 4) array of x1 y1 x2 y2 px per picture, in place of a detector's.
-        box_threshold: lowest score of a detector's box, in place of ``confidence``.
-        max_persons: instances of which a top-down model finds the keypoints.
-        oks_nms: keypoint similarity above which the weaker of two instances is dropped.
-        flip_test: average with the mirrored picture.
-        whole_image: take the whole picture for one instance where nothing is found; its score is
-            the mean of its keypoints' scores.
-    """
-
-    input_size: tuple[int, int] | None = None
-    letterbox: Literal["rect", "square"] | None = None
-    end2end: bool | None = None
-    class_agnostic: bool = False
-    max_candidates: int | None = None
-    retina_masks: bool = False
-    boxes: Sequence[NDArray[np.floating[Any]]] | None = None
-    box_threshold: float | None = None
-    max_persons: int | None = None
-    oks_nms: float | None = None
-    flip_test: bool = False
-    whole_image: bool = False
-
-    def __post_init__(self) -> None:
-        if self.letterbox not in (None, "rect", "square"):
-            raise InputError(f"letterbox is {self.letterbox!r}: give 'rect' or 'square'.")
-        if self.input_size is not None:
-            try:
-                width, height = self.input_size
-            except (TypeError, ValueError):
-                raise InputError(
-                    f"input_size is {self.input_size!r}: give (width, height) in pixels."
-                ) from None
-            size = (positive("input_size", width), positive("input_size", height))
-            object.__setattr__(self, "input_size", size)
-        for name in ("max_candidates", "max_persons"):
-            if (count := getattr(self, name)) is not None:
-                object.__setattr__(self, name, positive(name, count))
-        for name in ("box_threshold", "oks_nms"):
-            if (part := getattr(self, name)) is not None:
-                object.__setattr__(self, name, share(name, part))
-
-    def chosen(self) -> frozenset[str]:
-        """Return the names of the options that differ from their defaults."""
-        if self is DEFAULT_OPTIONS:
-            return _NOTHING
-        # By identity: 0 and 0.0 are choices, and an array has no truth value.
-        return frozenset(f.name for f in fields(self) if getattr(self, f.name) is not f.default)
-
-
-DEFAULT_OPTIONS = InferOptions()
-"""Nothing is chosen."""
-_NOTHING: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One call's thresholds, checked: what a predictor gets beside the pictures."""
-
-    confidence: float
-    iou_threshold: float
-    keypoint_confidence: float = 0.0
-    max_detections: int = 300
-    class_ids: frozenset[int] | None = None
-    options: InferOptions = DEFAULT_OPTIONS
 
 
 class Predictor(Protocol):
@@ -203,6 +132,36 @@ class Model:
         """Facts about origin, training and accuracy."""
         return MappingProxyType(dict(self.description.card))
 
+    @overload
+    def infer(
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        *,
+        confidence: float | None = None,
+        iou_threshold: float | None = None,
+        keypoint_confidence: float = 0.0,
+        max_detections: int = MAX_DETECTIONS,
+        class_filter: Iterable[str | int] | None = None,
+        color: Literal["bgr", "rgb"] = "bgr",
+        options: InferOptions | None = None,
+        on_error: Literal["raise"] = "raise",
+    ) -> list[Prediction]: ...
+
+    @overload
+    def infer(
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        *,
+        confidence: float | None = None,
+        iou_threshold: float | None = None,
+        keypoint_confidence: float = 0.0,
+        max_detections: int = MAX_DETECTIONS,
+        class_filter: Iterable[str | int] | None = None,
+        color: Literal["bgr", "rgb"] = "bgr",
+        options: InferOptions | None = None,
+        on_error: Literal["skip"],
+    ) -> list[Prediction | OpenKeypointsError]: ...
+
     def infer(  # noqa: PLR0913  # arch: signature of the specification
         self,
         images: ImageSource | Sequence[ImageSource],
@@ -210,11 +169,12 @@ class Model:
         confidence: float | None = None,
         iou_threshold: float | None = None,
         keypoint_confidence: float = 0.0,
-        max_detections: int = 300,
+        max_detections: int = MAX_DETECTIONS,
         class_filter: Iterable[str | int] | None = None,
         color: Literal["bgr", "rgb"] = "bgr",
         options: InferOptions | None = None,
-    ) -> list[Prediction]:
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> list[Prediction] | list[Prediction | OpenKeypointsError]:
         """Find keypoints in one picture or a list of pictures.
 
         Args:
@@ -228,62 +188,73 @@ class Model:
             class_filter: names or ids of the classes to return.
             color: order of the channels of arrays, ``bgr`` as in OpenCV or ``rgb``.
             options: what only some families know.
+            on_error: ``raise`` ends the call at the first picture that cannot be read; ``skip``
+                puts its error in its place and answers the others.
 
         Returns:
             One prediction per picture, in pixels of the picture as it is seen upright.
 
         Raises:
-            InputError: a value is wrong, a picture cannot be read, or an option is not known here.
+            InputError: a value is wrong, a picture cannot be read (the message has its place in
+                the list), or an option is not known here.
         """
+        if on_error not in ("raise", "skip"):
+            raise InputError(f"on_error is {on_error!r}: give 'raise' or 'skip'.")
         request = self.request(
-            confidence=confidence,
-            iou_threshold=iou_threshold,
-            keypoint_confidence=keypoint_confidence,
-            max_detections=max_detections,
-            class_filter=class_filter,
-            options=DEFAULT_OPTIONS if options is None else options,
+            Request(
+                confidence,
+                iou_threshold,
+                keypoint_confidence,
+                max_detections,
+                _listed(class_filter),
+                DEFAULT_OPTIONS if options is None else options,
+            )
         )
         sources = list(images) if isinstance(images, list | tuple) else [cast(ImageSource, images)]
-        boxes = request.options.boxes
-        if boxes is not None and len(boxes) != len(sources):
-            raise InputError(
-                f"options.boxes has {len(boxes)} arrays for {len(sources)} pictures: "
-                "give one (N, 4) array per picture."
-            )
-        began = time.perf_counter()
-        pictures = [read_image(s, color=color, settings=self._settings) for s in sources]
-        decode_ms = (time.perf_counter() - began) * 1e3 / max(1, len(sources))
-        return self.run(pictures, request, [decode_ms] * len(sources))
+        check_boxes(request, len(sources))
+        pictures: dict[int, Image] = {}
+        spent: list[float] = []
+        answers: dict[int, Prediction | OpenKeypointsError] = {}
+        for index, source in enumerate(sources):
+            began = time.perf_counter()
+            try:
+                pictures[index] = read_image(source, color=color, settings=self._settings)
+            except OpenKeypointsError as error:
+                answers[index] = numbered(error, index, len(sources))
+                if on_error == "raise":
+                    raise
+            else:
+                spent.append((time.perf_counter() - began) * 1e3)
+        found = self.run(list(pictures.values()), request.for_pictures([*pictures]), spent)
+        answers.update(zip(pictures, found, strict=True))
+        return [answers[index] for index in range(len(sources))]
 
-    def request(
-        self,
-        *,
-        confidence: float | None,
-        iou_threshold: float | None,
-        keypoint_confidence: float,
-        max_detections: int,
-        class_filter: Iterable[str | int] | None,
-        options: InferOptions,
-    ) -> Request:
-        """Return the arguments of :meth:`infer`, checked, with the model's own defaults.
+    def request(self, asked: Request) -> Request:
+        """Return a request, checked against this model: shares as 0..1, classes as ids.
 
         Raises:
             InputError: a value is wrong, or an option is not known here.
         """
-        if unknown := options.chosen() - self.predictor.honours:
+        honours = self.honours
+        if unknown := asked.options.chosen() - honours:
             raise InputError(
                 f"The model {self.id!r} has no option {', '.join(sorted(unknown))}; "
-                f"it knows {', '.join(sorted(self.predictor.honours)) or 'none'}."
+                f"it knows {', '.join(sorted(honours)) or 'none'}."
             )
-        default = self.description
         return Request(
-            confidence=_or_default("confidence", confidence, default.confidence),
-            iou_threshold=_or_default("iou_threshold", iou_threshold, default.iou_threshold),
-            keypoint_confidence=share("keypoint_confidence", keypoint_confidence),
-            max_detections=positive("max_detections", max_detections),
-            class_ids=self._class_ids(class_filter),
-            options=options,
+            _share_or_none("confidence", asked.confidence),
+            _share_or_none("iou_threshold", asked.iou_threshold),
+            share("keypoint_confidence", asked.keypoint_confidence),
+            positive("max_detections", asked.max_detections),
+            self._ids_of(asked.class_filter),
+            asked.options,
         )
+
+    @property
+    def honours(self) -> frozenset[str]:
+        """Names of the ``InferOptions`` that it knows."""
+        own = self.predictor.honours
+        return own | {"oks_nms"} if self.skeletons else own
 
     def run(
         self, pictures: Sequence[Image], request: Request, decode_ms: Sequence[float]
@@ -298,7 +269,11 @@ class Model:
         Returns:
             One prediction per picture.
         """
+        if not pictures:
+            return []
         found = self.predictor.predict(pictures, request)
+        if (threshold := request.options.oks_nms) is not None and request.options.boxes is None:
+            found = [without_duplicates(prediction, threshold) for prediction in found]
         return [
             p.with_timings({"decode": spent, **p.timings})
             for p, spent in zip(found, decode_ms, strict=True)
@@ -335,11 +310,9 @@ class Model:
             f"{self.runtime} on {self.device} in {self.precision}>"
         )
 
-    def _class_ids(self, class_filter: Iterable[str | int] | None) -> frozenset[int] | None:
+    def _ids_of(self, class_filter: tuple[str | int, ...] | None) -> tuple[int, ...] | None:
         if class_filter is None:
             return None
-        if isinstance(class_filter, str | int | np.integer):
-            class_filter = [class_filter]
         numbers = {name: i for i, name in enumerate(self.class_names)}
         ids = set()
         for entry in class_filter:
@@ -352,39 +325,53 @@ class Model:
                     f"class_filter names {entry!r}, which {self.id!r} does not know; "
                     f"its classes are {', '.join(self.class_names)}."
                 )
-        return frozenset(ids)
+        return tuple(sorted(ids))
 
 
-def _or_default(name: str, value: float | None, default: float) -> float:
-    return default if value is None else share(name, value)
-
-
-def share(name: str, value: object) -> float:
-    """Return a share given as 0..1 or as per cent, 0.4 or 40.
+def check_boxes(request: Request, count: int) -> None:
+    """Raise unless given boxes are as many as the pictures.
 
     Raises:
-        InputError: it is neither; the message names it.
+        InputError: they are not.
     """
-    if type(value) is float and 0 <= value <= 1:  # as nearly all are
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise InputError(f"{name} is {value!r}: give a number from 0 to 1, or per cent up to 100.")
-    number = float(value)
-    number = number / 100 if number > 1 else number
-    if not 0 <= number <= 1:
-        raise InputError(f"{name} is {value!r}: give a number from 0 to 1, or per cent up to 100.")
-    return number
+    boxes = request.options.boxes
+    if boxes is not None and len(boxes) != count:
+        raise InputError(
+            f"options.boxes has {len(boxes)} arrays for {count} pictures: give one (N, 4) array "
+            "per picture."
+        )
 
 
-def positive(name: str, value: object) -> int:
-    """Return a whole number of at least 1.
+def without_duplicates(prediction: Prediction, threshold: float) -> Prediction:
+    """Return a prediction without instances whose keypoints are those of a better one.
 
-    Raises:
-        InputError: it is not; the message names it.
+    Args:
+        prediction: rows sorted by score.
+        threshold: object keypoint similarity above which the weaker of two instances of a class
+            is dropped.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name} is {value!r}: give a whole number of at least 1.")
-    return int(value)
+    keep = np.ones(len(prediction), np.bool_)
+    for class_id, skeleton in prediction.skeletons.items():
+        mine = np.nonzero(prediction.class_ids == class_id)[0]
+        best = oks_nms(
+            prediction.keypoints[mine, : len(skeleton)],
+            prediction.scores[mine],
+            areas=area(prediction.boxes[mine]),
+            sigmas=np.array(skeleton.sigmas),
+            threshold=threshold,
+        )
+        keep[np.setdiff1d(mine, mine[best])] = False
+    return prediction if keep.all() else prediction[keep]
+
+
+def _share_or_none(name: str, value: float | None) -> float | None:
+    return None if value is None else share(name, value)
+
+
+def _listed(class_filter: Iterable[str | int] | None) -> tuple[str | int, ...] | None:
+    if class_filter is None:
+        return None
+    return (class_filter,) if isinstance(class_filter, str | int | np.integer) else (*class_filter,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from openkeypoints.geometry import (
     clip_boxes,
     crop_matrix,
     invert_affine,
-    oks_nms,
     transform_points,
 )
 from openkeypoints.images import warp
-from openkeypoints.models.base import InferOptions, Model, Request
+from openkeypoints.models.base import Model
+from openkeypoints.models.request import InferOptions, Request
 from openkeypoints.results import Image, Prediction, Skeleton
 
 Floats = NDArray[np.float32]
@@ -121,7 +121,6 @@ class TopDown:
             "box_threshold",
             "flip_test",
             "max_persons",
-            "oks_nms",
             "whole_image",
         }
         self.runtime, self.device = reader.runtime, reader.device
@@ -187,7 +186,7 @@ class TopDown:
         lengths = np.array([len(self.view.maps[int(c)]) for c in found.class_ids], np.float32)
         mean = scores.sum(1) / np.maximum(lengths, 1)
         instance = np.where(np.isnan(found.scores), mean, found.scores).astype(np.float32)
-        order = self._order(found, instance, points, request)
+        order = np.argsort(-instance, kind="stable")
         given = request.options.boxes is not None
         extras = {"box_index": np.arange(n, dtype=np.int64)[order]} if given else {}
         return Prediction(
@@ -213,27 +212,6 @@ class TopDown:
             if "letterbox" in self.finder.honours:
                 details["letterbox"] = options.letterbox or "rect"
         return details
-
-    def _order(
-        self, found: Found, scores: Floats, points: Floats, request: Request
-    ) -> NDArray[np.int64]:
-        """Return the rows to keep, best first."""
-        rows = np.argsort(-scores, kind="stable")
-        threshold = request.options.oks_nms
-        if request.options.boxes is not None or threshold is None:
-            return rows
-        keep = np.ones(len(rows), np.bool_)
-        for class_id, skeleton in self.view.skeletons.items():
-            mine = np.nonzero(found.class_ids == class_id)[0]
-            best = oks_nms(
-                points[mine, : len(skeleton)],
-                scores[mine],
-                areas=area(found.boxes[mine]),
-                sigmas=np.array(skeleton.sigmas),
-                threshold=threshold,
-            )
-            keep[np.setdiff1d(mine, mine[best])] = False
-        return rows[keep[rows]]
 
 
 def read_keypoints(
@@ -293,7 +271,7 @@ class ModelFinder:
         """Return the persons of each picture."""
         asked = replace(
             request,
-            class_ids=frozenset({self._person}),
+            class_filter=(self._person,),
             options=InferOptions(),
         )
         predictions = self._model.predictor.predict(images, asked)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from openkeypoints.errors import MissingExtraError
 from openkeypoints.geometry import xywh_from_xyxy
 from openkeypoints.metrics import calibration, score
-from openkeypoints.models.base import InferOptions, Model
+from openkeypoints.models import InferOptions, Model
 from openkeypoints.results import Prediction
 from openkeypoints.settings import Settings
 from openkeypoints.skeletons import skeleton_from_coco_category

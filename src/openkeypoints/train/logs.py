@@ -14,7 +14,7 @@ import numpy as np
 from openkeypoints.drawing import draw
 from openkeypoints.errors import MissingExtraError
 from openkeypoints.images import resize, save_image
-from openkeypoints.models.base import InferOptions, Model
+from openkeypoints.models import InferOptions, Model
 from openkeypoints.results import Image
 from openkeypoints.settings import Settings
 from openkeypoints.train.coco import Dataset

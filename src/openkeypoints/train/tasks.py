@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 
 from openkeypoints.geometry import xywh_from_xyxy
 from openkeypoints.metrics import score
-from openkeypoints.models.base import Description, Model, Request
+from openkeypoints.models.base import Description, Model
 from openkeypoints.models.pico.finder import PicoFinder
 from openkeypoints.models.pico.network import ByteInput
 from openkeypoints.models.pico.reader import PicoReader
 from openkeypoints.models.pico.spec import PicoSpec
+from openkeypoints.models.request import Request
 from openkeypoints.models.topdown import NoFinder, TopDown
 from openkeypoints.runtimes import Artifact, Session, open_session
 from openkeypoints.settings import Settings
@@ -140,7 +142,7 @@ class DetectorTask:
         """Return box AP50, and the share of pictures without instances and without a find."""
         if self._val is None or self._truth is None:
             return {}
-        finder = PicoFinder(_session(network), self._spec.detector_size)
+        finder = PicoFinder(_session(network), replace(self._spec, size_exponent=0.0))
         found = find(finder, self._val, self._spec.iou_threshold)
         threshold = self._spec.confidence
         figures = score(self._truth, found, min_side=self._min_side, threshold=threshold)

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from openkeypoints.engine import Call, Engine, Limits
+from openkeypoints.models import Request
+from openkeypoints.models.request import DEFAULT_REQUEST
 from openkeypoints.results import Image, Prediction
 
 T = TypeVar("T")
@@ -34,8 +36,10 @@ def picture(value: int = 0) -> Image:
     return np.full((4, 6, 3), value, np.uint8)
 
 
-def call(model_id: str = "a", *values: int, **changes: Any) -> Call:
-    return Call(model_id, tuple(picture(v) for v in values or (0,)), **changes)
+def call(
+    model_id: str = "a", *values: int, request: Request = DEFAULT_REQUEST, **changes: Any
+) -> Call:
+    return Call(model_id, tuple(picture(v) for v in values or (0,)), request, **changes)
 
 
 def prediction(image: Image, model_id: str) -> Prediction:
@@ -64,22 +68,22 @@ class StubModel:
         self.gate.set()
         self.entered = threading.Semaphore(0)
         self.seen: list[list[int]] = []
-        self.arguments: list[dict[str, Any]] = []
+        self.requests: list[Request] = []
         self.threads: set[str] = set()
         self.warmed = self.closed = False
         self.error: BaseException | None = None
         self._lock = threading.Lock()
 
-    def request(self, **arguments: Any) -> dict[str, Any]:
-        return arguments
+    def request(self, asked: Request) -> Request:
+        return asked
 
     def run(
-        self, images: Sequence[Image], arguments: dict[str, Any], decode_ms: Sequence[float]
+        self, images: Sequence[Image], request: Request, decode_ms: Sequence[float]
     ) -> list[Prediction]:
         values = [int(image[0, 0, 0]) for image in images]
         with self._lock:
             self.seen.append(values)
-            self.arguments.append(arguments)
+            self.requests.append(request)
             self.threads.add(threading.current_thread().name)
         self.entered.release()
         assert self.gate.wait(20)

@@ -20,7 +20,7 @@ from openkeypoints.errors import (
     InputError,
     OverloadedError,
 )
-from openkeypoints.models.base import InferOptions
+from openkeypoints.models import InferOptions, Request
 from openkeypoints.settings import Settings
 from tests.unit.engine.stubs import LIMITS, Shop, call, limits, picture, run
 
@@ -68,28 +68,16 @@ def test_only_the_first_call_finds_the_model_cold() -> None:
 
 def test_the_model_gets_rgb_and_what_the_call_says() -> None:
     shop = Shop(device=device)
-    asked = call(
-        "a", confidence=0.1, iou_threshold=0.2, keypoint_confidence=0.3, max_detections=4,
-        class_filter=("thing",), options=InferOptions(max_persons=5),
-    )  # fmt: skip
-    infer(asked, shop=shop)
-    assert shop.opened[0].arguments == [
-        {
-            "confidence": 0.1,
-            "iou_threshold": 0.2,
-            "keypoint_confidence": 0.3,
-            "max_detections": 4,
-            "class_filter": ("thing",),
-            "options": InferOptions(max_persons=5),
-        }
-    ]
+    asked = Request(0.1, 0.2, 0.3, 4, ("thing",), InferOptions(max_persons=5))
+    infer(call("a", request=asked), shop=shop)
+    assert shop.opened[0].requests == [asked]
 
 
 def test_each_picture_gets_its_own_boxes() -> None:
     shop = Shop(device=device)
     boxes = [np.full((1, 4), i, np.float32) for i in (1, 2)]
-    infer(call("a", 1, 2, options=InferOptions(boxes=boxes)), shop=shop)
-    given = [a["options"].boxes for a in shop.opened[0].arguments]
+    infer(call("a", 1, 2, request=Request(options=InferOptions(boxes=boxes))), shop=shop)
+    given = [request.options.boxes for request in shop.opened[0].requests]
     assert [(len(b), b[0][0, 0]) for b in given] == [(1, 1.0), (1, 2.0)]
 
 
@@ -126,7 +114,7 @@ def test_a_call_has_one_to_sixteen_pictures(count: int) -> None:
 
 def test_boxes_must_be_as_many_as_pictures() -> None:
     with pytest.raises(InputError, match="boxes has 1 arrays for 2 pictures"):
-        infer(call("a", 1, 2, options=InferOptions(boxes=[np.zeros((0, 4))])))
+        infer(call("a", 1, 2, request=Request(options=InferOptions(boxes=[np.zeros((0, 4))]))))
 
 
 def test_a_picture_over_the_pixel_limit_is_not_decoded() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from openkeypoints.engine import Engine, pool
 from openkeypoints.errors import InputError, OverloadedError
+from openkeypoints.models import Request
 from tests.unit.engine.stubs import Shop, call, limits, run, until
 
 MODELS = {"a": 2, "b": 2, "c": 3, "d": 1}
@@ -27,7 +28,7 @@ def test_every_answer_is_of_the_right_model_and_nothing_is_left_over(
         values = [chance.randrange(256) for _ in range(chance.choice([1, 1, 1, 4]))]
         pictures = call(model_id, *values)
         if number % 17 == 0:
-            pictures = call(model_id, *values, class_filter=("bad",))
+            pictures = call(model_id, *values, request=Request(class_filter=("bad",)))
         deadline = chance.choice([None, 0.001, 0.02])
         try:
             async with asyncio.timeout(deadline):  # a client who leaves

@@ -15,7 +15,7 @@ from openkeypoints.engine.admission import ByteBudget
 from openkeypoints.engine.executor import Executor
 from openkeypoints.engine.jobs import Job
 from openkeypoints.errors import InputError, OverloadedError
-from openkeypoints.models.base import InferOptions
+from openkeypoints.models import InferOptions, Request
 from tests.unit.engine.stubs import Shop, call, entered, limits, one_running, run, until
 
 
@@ -291,7 +291,7 @@ def test_calls_with_the_same_thresholds_run_together() -> None:
         model = await one_running(engine, shop)
         tasks = [await start(engine, call("a", 1))]
         await entered(model)
-        others = [call("a", 2), call("a", 3, confidence=0.9), call("a", 4, 5), call("a", 6)]
+        others = [call("a", 2), call("a", 3, request=Request(0.9)), call("a", 4, 5), call("a", 6)]
         tasks += [await start(engine, c) for c in others]
         await until(lambda: waiting(engine) == 5)
         model.gate.set()
@@ -350,8 +350,8 @@ def test_calls_with_boxes_of_their_own_run_alone() -> None:
         model = await one_running(engine, shop)
         tasks = [await start(engine, call("a", 1))]
         await entered(model)
-        options = InferOptions(boxes=[np.zeros((2, 4))])
-        tasks += [await start(engine, call("a", v, options=options)) for v in (2, 3)]
+        request = Request(options=InferOptions(boxes=[np.zeros((2, 4))]))
+        tasks += [await start(engine, call("a", v, request=request)) for v in (2, 3)]
         await until(lambda: waiting(engine) == 2)
         model.gate.set()
         await asyncio.gather(*tasks)

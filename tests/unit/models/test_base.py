@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from openkeypoints.errors import InputError
+from openkeypoints.errors import InputError, NotFoundError
 from openkeypoints.images import encode_image
 from openkeypoints.models import InferOptions
 from openkeypoints.models.base import Description, Model
-from openkeypoints.results import Skeleton, empty_prediction
+from openkeypoints.results import Prediction, Skeleton, empty_prediction
 from openkeypoints.settings import Settings
 
 PICTURE = np.full((20, 30, 3), 7, np.uint8)
@@ -37,26 +38,93 @@ class Echo:
         self.closed = True
 
 
+DESCRIPTION = Description(
+    id="echo",
+    task="keypoint-detection",
+    class_names=("cat", "dog"),
+    skeletons={0: SKELETON},
+    input_size=(32, 16),
+    confidence=0.25,
+    iou_threshold=0.7,
+    licence="MIT",
+    card={"note": "x"},
+)
+
+
 @pytest.fixture
 def model():
-    description = Description(
-        id="echo",
-        task="keypoint-detection",
-        class_names=("cat", "dog"),
-        skeletons={0: SKELETON},
-        input_size=(32, 16),
-        confidence=0.25,
-        iou_threshold=0.7,
-        licence="MIT",
-        card={"note": "x"},
-    )
-    return Model(description, Echo(), Settings())
+    return Model(DESCRIPTION, Echo(), Settings())
 
 
-def test_no_thresholds_mean_those_of_the_model(model):
+def test_a_predictor_is_told_when_nobody_gave_a_threshold(model):
     model.infer(PICTURE)
     asked = model.predictor.request
-    assert (asked.confidence, asked.iou_threshold, asked.max_detections) == (0.25, 0.7, 300)
+    assert (asked.confidence, asked.iou_threshold, asked.max_detections) == (None, None, 300)
+    settled = asked.settled(0.25, 0.7)
+    assert (settled.confidence, settled.iou_threshold) == (0.25, 0.7)
+
+
+def test_a_threshold_that_was_given_outlives_the_default(model):
+    model.infer(PICTURE, confidence=0, iou_threshold=90)
+    settled = model.predictor.request.settled(0.25, 0.7)
+    assert (settled.confidence, settled.iou_threshold) == (0.0, 0.9)
+
+
+def test_a_bad_picture_among_others_is_named_by_its_place_and_source(model, tmp_path):
+    missing = tmp_path / "missing.jpg"
+    with pytest.raises(NotFoundError, match=r"^images\[1\]: .*missing\.jpg"):
+        model.infer([PICTURE, missing, PICTURE])
+
+
+def test_skipped_pictures_have_their_error_in_their_place(model):
+    model.predictor.honours |= {"boxes"}
+    boxes = [np.full((1, 4), i, np.float32) for i in range(3)]
+    options = InferOptions(boxes=boxes)
+    first, second, third = model.infer(
+        [PICTURE, b"no picture", PICTURE[:5]], options=options, on_error="skip"
+    )
+    assert isinstance(second, InputError)
+    assert (first.image_size, third.image_size) == ((30, 20), (30, 5))
+    given = model.predictor.request.options.boxes
+    assert [float(b[0, 0]) for b in given] == [0.0, 2.0]
+
+
+def test_pictures_that_are_all_bad_ask_nothing_of_the_predictor(model):
+    (only,) = model.infer([b"no picture"], on_error="skip")
+    assert isinstance(only, InputError)
+    assert model.predictor.request is None
+
+
+def test_another_word_for_what_to_do_about_errors_is_refused(model):
+    with pytest.raises(InputError, match="on_error is 'ignore'"):
+        model.infer(PICTURE, on_error="ignore")
+
+
+def test_every_model_with_keypoints_drops_poses_that_stand_twice():
+    points = np.array([[[2, 2], [8, 8]], [[2, 2.1], [8, 8]], [[20, 2], [28, 8]]], np.float32)
+    twice = Prediction(
+        image_size=(30, 20),
+        model_id="twice",
+        class_names=("cat", "dog"),
+        skeletons={0: SKELETON},
+        boxes=np.array([[0, 0, 10, 10], [0, 0, 10, 10], [18, 0, 30, 10]], np.float32),
+        scores=np.array([0.9, 0.8, 0.7], np.float32),
+        class_ids=np.zeros(3, np.int64),
+        keypoints=points,
+        keypoint_scores=np.ones((3, 2), np.float32),
+    )
+
+    class Twice(Echo):
+        def predict(self, images, request):
+            return [twice for _ in images]
+
+    model = Model(DESCRIPTION, Twice(), Settings())
+    assert len(model.infer(PICTURE)[0]) == 3
+    (found,) = model.infer(PICTURE, options=InferOptions(oks_nms=0.5))
+    assert found.scores.tolist() == pytest.approx([0.9, 0.7])
+    bare = Model(replace(DESCRIPTION, skeletons={}), Twice(), Settings())
+    with pytest.raises(InputError, match="oks_nms"):
+        bare.infer(PICTURE, options=InferOptions(oks_nms=0.5))
 
 
 @pytest.mark.parametrize(

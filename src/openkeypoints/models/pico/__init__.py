@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openkeypoints.errors import InputError
-from openkeypoints.models.base import Description, Family, Loading, Model, share
+from openkeypoints.models.base import Description, Family, Loading, Model
 from openkeypoints.models.graphs import open_network
 from openkeypoints.models.pico.finder import PicoFinder
 from openkeypoints.models.pico.reader import PicoReader
 from openkeypoints.models.pico.spec import PicoSpec, spec_from_okp
 from openkeypoints.models.pico.variants import VARIANTS
+from openkeypoints.models.request import share
 from openkeypoints.models.selection import part_of
 from openkeypoints.models.topdown import Finder, ModelFinder, TopDown, View
 from openkeypoints.runtimes import Artifact, Session
@@ -47,7 +48,7 @@ def load(path: Path, model_id: str | None, loading: Loading) -> Model:
         finder = ModelFinder(loading.detector, owned=loading.owns_detector)
     else:
         session = _session(file, spec, "detector", loading)
-        finder = PicoFinder(session, spec.detector_size, size_exponent=spec.size_exponent)
+        finder = PicoFinder(session, spec)
     reader = PicoReader(_session(file, spec, "pose", loading), spec)
     description = Description(
         id=model_id or str(path),

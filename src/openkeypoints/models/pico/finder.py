@@ -10,8 +10,9 @@ import numpy as np
 from openkeypoints.errors import InputError
 from openkeypoints.geometry import Letterbox, letterbox, nms
 from openkeypoints.images import warp
-from openkeypoints.models.base import Request
 from openkeypoints.models.pico.process import decode_centers, weighed_by_size
+from openkeypoints.models.pico.spec import PicoSpec
+from openkeypoints.models.request import Request, SettledRequest
 from openkeypoints.models.topdown import Found, inside
 from openkeypoints.results import Image
 from openkeypoints.runtimes import Session
@@ -26,24 +27,22 @@ class PicoFinder:
 
     honours = frozenset({"class_agnostic", "input_size", "letterbox", "max_candidates"})
 
-    def __init__(
-        self, session: Session, input_size: tuple[int, int], *, size_exponent: float = 0.0
-    ) -> None:
+    def __init__(self, session: Session, spec: PicoSpec) -> None:
         """Take the network over.
 
         Args:
             session: of the detector.
-            input_size: (width, height) of its input.
-            size_exponent: how much the size of a box counts; see ``weighed_by_size``.
+            spec: its input size, thresholds and how much the size of a box counts.
         """
-        self._session, self._size_exponent = session, size_exponent
-        self.input_size = input_size
+        self._session, self._size_exponent = session, spec.size_exponent
+        self._thresholds = spec.confidence, spec.iou_threshold
+        self.input_size = spec.detector_size
 
     def find(self, images: Sequence[Image], request: Request) -> tuple[list[Found], float]:
         """Return the boxes of each picture, and the milliseconds that the network took."""
-        found, milliseconds = [], 0.0
+        found, milliseconds, settled = [], 0.0, request.settled(*self._thresholds)
         for image in images:
-            box = self._letterbox(image, request)
+            box = self._letterbox(image, settled)
             pixels = fit(image, box)
             began = time.perf_counter()
             outputs = self._session.run({"images": pixels[None]})
@@ -51,23 +50,23 @@ class PicoFinder:
             candidates = decode_centers(
                 outputs["centers"][0],
                 outputs["distances"][0],
-                threshold=request.confidence,
-                class_ids=request.class_ids,
-                max_candidates=request.options.max_candidates or MAX_CANDIDATES,
+                threshold=settled.confidence,
+                class_ids=settled.class_ids,
+                max_candidates=settled.options.max_candidates or MAX_CANDIDATES,
             )
             if self._size_exponent:
                 width, height = box.resized_size
                 picture = np.array([box.left, box.top, box.left + width, box.top + height], "f4")
                 candidates = weighed_by_size(
-                    candidates, picture, self._size_exponent, request.confidence
+                    candidates, picture, self._size_exponent, settled.confidence
                 )
             keep = nms(
                 candidates.boxes,
                 candidates.scores,
-                iou_threshold=request.iou_threshold,
+                iou_threshold=settled.iou_threshold,
                 class_ids=candidates.class_ids,
-                class_agnostic=request.options.class_agnostic,
-                max_detections=request.max_detections,
+                class_agnostic=settled.options.class_agnostic,
+                max_detections=settled.max_detections,
             )
             boxes = box.boxes_to_original(candidates.boxes[keep])
             rows = Found(boxes, candidates.scores[keep], candidates.class_ids[keep])
@@ -78,7 +77,7 @@ class PicoFinder:
         """Free what the runtime holds."""
         self._session.close()
 
-    def _letterbox(self, image: Image, request: Request) -> Letterbox:
+    def _letterbox(self, image: Image, request: SettledRequest) -> Letterbox:
         size = request.options.input_size or self.input_size
         if any(side < INPUT_STRIDE or side % INPUT_STRIDE for side in size):
             raise InputError(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from openkeypoints.errors import InputError
-from openkeypoints.models.base import positive, share
+from openkeypoints.models.request import positive, share
 from openkeypoints.models.yolo.layouts import Known
 from openkeypoints.models.yolo.names import class_names_from, skeletons_for
 from openkeypoints.models.yolo.spec import InputSpec, YoloSpec

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openkeypoints.geometry import nms, xyxy_from_cxcywh
-from openkeypoints.models.base import Request
+from openkeypoints.models.request import SettledRequest
 from openkeypoints.models.yolo.spec import OutputSpec
 
 Floats = NDArray[np.float32]
@@ -57,7 +57,7 @@ def find(
     outputs: Mapping[str, NDArray[Any]],
     spec: OutputSpec,
     input_size: tuple[int, int],
-    request: Request,
+    request: SettledRequest,
 ) -> Instances:
     """Read the instances of one picture out of a network's outputs.
 
@@ -162,18 +162,18 @@ def _top(values: Floats, count: int) -> Ints:
     return np.argsort(-values, kind="stable")[:count]
 
 
-def _wanted(class_ids: Ints, request: Request) -> NDArray[np.bool_]:
+def _wanted(class_ids: Ints, request: SettledRequest) -> NDArray[np.bool_]:
     if request.class_ids is None:
         return np.ones(len(class_ids), np.bool_)
     return np.isin(class_ids, sorted(request.class_ids))
 
 
-def _limited(reader: _Reader, picks: Picks, request: Request) -> tuple[Floats, Picks]:
+def _limited(reader: _Reader, picks: Picks, request: SettledRequest) -> tuple[Floats, Picks]:
     picks = picks.part(np.arange(min(len(picks.anchors), request.max_detections)))
     return reader.boxes(picks.anchors), picks
 
 
-def _suppressed(reader: _Reader, picks: Picks, request: Request) -> tuple[Floats, Picks]:
+def _suppressed(reader: _Reader, picks: Picks, request: SettledRequest) -> tuple[Floats, Picks]:
     limit = min(request.options.max_candidates or MAX_CANDIDATES, MAX_CANDIDATES)
     if len(picks.anchors) > limit:
         picks = picks.part(_top(picks.scores, limit))
@@ -262,7 +262,7 @@ class _Maps:
         return np.ascontiguousarray(self._maps["coefficients"][:, anchors].T)
 
 
-def _from_rows(table: Floats, spec: OutputSpec, request: Request) -> Instances:
+def _from_rows(table: Floats, spec: OutputSpec, request: SettledRequest) -> Instances:
     """Read a decoded table (n, 6 + K·D or M) of boxes that were chosen in the graph."""
     class_ids = table[:, 5].astype(np.int64)
     rows = np.flatnonzero((table[:, 4] > request.confidence) & _wanted(class_ids, request))

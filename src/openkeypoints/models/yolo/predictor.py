@@ -10,7 +10,7 @@ from typing import Any
 
 from openkeypoints.errors import InputError
 from openkeypoints.geometry import Letterbox, letterbox_of
-from openkeypoints.models.base import InferOptions, Request
+from openkeypoints.models.request import InferOptions, Request, SettledRequest
 from openkeypoints.models.yolo.decode import find, lowest_logit
 from openkeypoints.models.yolo.process import fit, policy, prepare, to_picture
 from openkeypoints.models.yolo.spec import Head, OutputSpec, YoloSpec
@@ -53,17 +53,18 @@ class YoloPredictor:
         Raises:
             InputError: ``options.end2end`` asks for a head that the file does not have.
         """
-        head = self._head(request.options)
+        settled = request.settled(self.spec.confidence, self.spec.iou_threshold)
+        head = self._head(settled.options)
         session = self._session(head)
         fits = [
-            fit((image.shape[1], image.shape[0]), self.spec.input, request.options)
+            fit((image.shape[1], image.shape[0]), self.spec.input, settled.options)
             for image in images
         ]
         results: dict[int, Prediction] = {}
         for rows in runs(fits, self.spec.input.batch or PICTURES_PER_RUN):
-            part = self._run(session, [images[i] for i in rows], [fits[i] for i in rows], request)
+            part = self._run(session, [images[i] for i in rows], [fits[i] for i in rows], settled)
             for place, i in enumerate(rows):
-                results[i] = self._finish(part, place, head, request)
+                results[i] = self._finish(part, place, head, settled)
         return [results[i] for i in range(len(images))]
 
     def close(self) -> None:
@@ -95,7 +96,7 @@ class YoloPredictor:
             return self._sessions[head]
 
     def _run(
-        self, session: Session, images: list[Image], fits: list[Letterbox], request: Request
+        self, session: Session, images: list[Image], fits: list[Letterbox], request: SettledRequest
     ) -> _Run:
         began = time.perf_counter()
         feeds = {self.spec.input.name: prepare(images, fits, self.spec.input)}
@@ -107,7 +108,7 @@ class YoloPredictor:
         each = 1e3 / len(images)
         return _Run(fits, outputs, (ready - began) * each, (done - ready) * each)
 
-    def _finish(self, run: _Run, place: int, head: Head, request: Request) -> Prediction:
+    def _finish(self, run: _Run, place: int, head: Head, request: SettledRequest) -> Prediction:
         began = time.perf_counter()
         spec, fitted = self.spec.outputs[head], run.fits[place]
         way = policy(self.spec.input, request.options)

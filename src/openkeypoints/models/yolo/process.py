@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from openkeypoints.geometry import Letterbox, letterbox, letterbox_of
 from openkeypoints.images import resize
-from openkeypoints.models.base import InferOptions
+from openkeypoints.models.request import InferOptions
 from openkeypoints.models.yolo.decode import Instances
 from openkeypoints.models.yolo.masks import input_masks, picture_masks
 from openkeypoints.models.yolo.spec import InputSpec

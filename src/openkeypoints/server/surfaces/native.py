@@ -14,6 +14,7 @@ from openkeypoints.errors import FormatError, InputError, OpenKeypointsError
 from openkeypoints.formats import dump
 from openkeypoints.formats.openkeypoints import dump_arrays
 from openkeypoints.models import Model, Variant
+from openkeypoints.models import Request as ModelRequest
 from openkeypoints.results import Prediction
 from openkeypoints.server.answers import json_response
 from openkeypoints.server.arguments import Arguments
@@ -131,21 +132,15 @@ async def _predict(request: Request) -> Response:
     refuse_if_full(request, model_id)
     arguments = Arguments(query_of(request))
     written = FORMAT.read(arguments, "openkeypoints")
-    confidence = CONFIDENCE.read(arguments, None)
-    iou_threshold = IOU.read(arguments, None)
-    keypoint_confidence = KEYPOINT_CONFIDENCE.read(arguments, 0.0)
-    max_detections = MAX_DETECTIONS.read(arguments, 300)
-    class_filter = _classes(request)
-    call = Call(
-        model_id,
-        images=(await _picture(request),),  # the rest is checked before it is read
-        confidence=confidence,
-        iou_threshold=iou_threshold,
-        keypoint_confidence=keypoint_confidence,
-        max_detections=max_detections,
-        class_filter=class_filter,
+    asked = ModelRequest(
+        confidence=CONFIDENCE.read(arguments, None),
+        iou_threshold=IOU.read(arguments, None),
+        keypoint_confidence=KEYPOINT_CONFIDENCE.read(arguments, 0.0),
+        max_detections=MAX_DETECTIONS.read(arguments, 300),
+        class_filter=_classes(request),
     )
-    answer = await infer(request, call)
+    picture = await _picture(request)  # the rest is checked before it is read
+    answer = await infer(request, Call(model_id, (picture,), asked))
     prediction = answer.predictions[0]
     if prediction.masks is None:
         found = _dumped(prediction, written)

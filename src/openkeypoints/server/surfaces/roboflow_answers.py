@@ -105,9 +105,7 @@ async def infer_answer(
         many: the pictures came as a list.
         seconds: that the model took.
     """
-    found = [
-        p[: wanted.max_detections] if not wanted.max_detections else p for p in answer.predictions
-    ]
+    found = [p[:0] if wanted.nothing else p for p in answer.predictions]
     pictures: list[bytes] = []
     if wanted.picture:  # drawing and writing a large picture takes tens of milliseconds
         pictures = await asyncio.to_thread(_pictures, answer.images, found, wanted)

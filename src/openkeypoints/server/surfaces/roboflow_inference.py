@@ -102,17 +102,12 @@ async def answer_pictures(
     Raises:
         OpenKeypointsError: see ``Engine.infer``.
     """
-    call = Call(
-        model_id=model.id,
-        images=tuple(pictures),
-        confidence=wanted.confidence,
-        iou_threshold=wanted.iou_threshold,
-        keypoint_confidence=wanted.keypoint_confidence,
-        max_detections=max(wanted.max_detections, 1),
-        class_filter=_known(wanted.classes, model.model),
-        options=_honoured(wanted.options, model.model),
-        orient=wanted.orient,
+    asked = replace(
+        wanted.request,
+        class_filter=_known(wanted.request.class_filter, model.model),
+        options=_honoured(wanted.request.options, model.model),
     )
+    call = Call(model.id, tuple(pictures), asked, orient=wanted.orient)
     answer = await infer(request, call)
     spent = seconds(answer)
     body = await infer_answer(answer, model.model, wanted, many=many, seconds=spent)
@@ -123,7 +118,7 @@ async def answer_pictures(
     return json_answer(request, body, cold=cold, seconds=spent)
 
 
-def _known(classes: tuple[str, ...] | None, model: Model) -> tuple[str, ...] | None:
+def _known(classes: Sequence[str | int] | None, model: Model) -> tuple[str | int, ...] | None:
     """Return the wanted classes that the model has: nothing is ever found of the others."""
     if classes is None:
         return None
@@ -132,7 +127,7 @@ def _known(classes: tuple[str, ...] | None, model: Model) -> tuple[str, ...] | N
 
 def _honoured(options: InferOptions, model: Model) -> InferOptions:
     """Return the options without those that have no meaning for the model: clients send all."""
-    unknown = options.chosen() - model.predictor.honours
+    unknown = options.chosen() - model.honours
     if not unknown:
         return options
     default = InferOptions()

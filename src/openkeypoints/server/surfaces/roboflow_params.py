@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from openkeypoints.errors import FormatError
-from openkeypoints.models.base import DEFAULT_OPTIONS, InferOptions
+from openkeypoints.models import InferOptions, Request
 
 CONFIDENCE, OVERLAP, MAX_DETECTIONS = 0.4, 0.3, 300
 LOWEST_LEGACY = 0.01
@@ -115,18 +115,17 @@ class Fields:
         return number
 
 
+_USUAL_REQUEST = Request(CONFIDENCE, OVERLAP)
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What one inference is asked for.
 
     Attributes:
-        confidence: lowest score of an instance, None = the model's own.
-        iou_threshold: overlap above which the weaker of two boxes is dropped.
-        keypoint_confidence: keypoints below it are left out.
-        max_detections: 0 = none at all.
-        classes: names to return, None = all.
+        request: of the model; it may name classes and options that the model does not know.
+        nothing: no instance at all, ``max_detections`` of 0.
         orient: turn the picture as its EXIF orientation says.
-        options: what some models know and others do not.
         picture: the answer holds a picture of what was found.
         bare: the answer is that picture.
         labels: write class and score on it.
@@ -134,13 +133,9 @@ class Wanted:
         inference_id: that the answer carries, None = a new one.
     """
 
-    confidence: float | None = CONFIDENCE
-    iou_threshold: float = OVERLAP
-    keypoint_confidence: float = 0.0
-    max_detections: int = MAX_DETECTIONS
-    classes: tuple[str, ...] | None = None
+    request: Request = _USUAL_REQUEST
+    nothing: bool = False
     orient: bool = True
-    options: InferOptions = DEFAULT_OPTIONS
     picture: bool = False
     bare: bool = False
     labels: bool = False
@@ -164,12 +159,16 @@ def from_query(query: Mapping[str, str]) -> Wanted:
     confidence = _confidence(fields, one_is_per_cent=True)
     form = query.get("format", "json").lower()
     names = query.get("classes") or query.get("class_filter") or ""
+    most = fields.integer("max_detections", MAX_DETECTIONS, 0)
     return Wanted(
-        confidence=None if confidence is None else max(confidence, LOWEST_LEGACY),
-        iou_threshold=fields.share("overlap", OVERLAP, one_is_per_cent=True),
-        keypoint_confidence=fields.share("keypoint_confidence", 0.0),
-        max_detections=min(fields.integer("max_detections", MAX_DETECTIONS, 0), MAX_DETECTIONS),
-        classes=tuple(name.strip() for name in names.split(",") if name.strip()) or None,
+        Request(
+            confidence=None if confidence is None else max(confidence, LOWEST_LEGACY),
+            iou_threshold=fields.share("overlap", OVERLAP, one_is_per_cent=True),
+            keypoint_confidence=fields.share("keypoint_confidence", 0.0),
+            max_detections=min(max(most, 1), MAX_DETECTIONS),
+            class_filter=tuple(name.strip() for name in names.split(",") if name.strip()) or None,
+        ),
+        nothing=most == 0,
         orient=not fields.flag("disable_preproc_auto_orient"),
         picture=form in ("image", "image_and_json"),
         bare=form == "image",
@@ -187,15 +186,20 @@ def from_body(body: Mapping[str, Any]) -> Wanted:
     fields = Fields("body", body)
     if "confidence" in body and body["confidence"] is None:
         raise fields.wrong("confidence", "float_type", "Give a number or 'default'.")
-    most = fields.integer("max_candidates", 0, 1) if fields.has("max_candidates") else None
+    candidates = fields.integer("max_candidates", 0, 1) if fields.has("max_candidates") else None
+    agnostic = fields.flag("class_agnostic_nms")
+    most = fields.integer("max_detections", MAX_DETECTIONS, 0)
     return Wanted(
-        confidence=_confidence(fields),
-        iou_threshold=fields.share("iou_threshold", OVERLAP),
-        keypoint_confidence=fields.share("keypoint_confidence", 0.0),
-        max_detections=min(fields.integer("max_detections", MAX_DETECTIONS, 0), MAX_DETECTIONS),
-        classes=_class_filter(fields),
+        Request(
+            confidence=_confidence(fields),
+            iou_threshold=fields.share("iou_threshold", OVERLAP),
+            keypoint_confidence=fields.share("keypoint_confidence", 0.0),
+            max_detections=min(max(most, 1), MAX_DETECTIONS),
+            class_filter=_class_filter(fields),
+            options=InferOptions(class_agnostic=agnostic, max_candidates=candidates),
+        ),
+        nothing=most == 0,
         orient=not fields.flag("disable_preproc_auto_orient"),
-        options=InferOptions(class_agnostic=fields.flag("class_agnostic_nms"), max_candidates=most),
         picture=fields.flag("visualize_predictions"),
         labels=fields.flag("visualization_labels"),
         stroke=_stroke(fields, "visualization_stroke_width"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,7 +23,7 @@ from openkeypoints import __version__
 from openkeypoints.engine import Call
 from openkeypoints.errors import OpenKeypointsError, OverloadedError, RateLimitError
 from openkeypoints.formats.ultralytics import dump, service_answer
-from openkeypoints.models.base import DEFAULT_OPTIONS, InferOptions
+from openkeypoints.models import InferOptions
 from openkeypoints.results import Prediction
 from openkeypoints.server.answers import json_bytes, json_response
 from openkeypoints.server.context import (
@@ -166,26 +167,20 @@ async def _resolved(request: Request, parameter: str) -> str:
 async def _found(request: Request, model_id: str, asked: Asked) -> Prediction:
     context = context_of(request)
     arrived = context.clock()
-    options = DEFAULT_OPTIONS
+    wanted = asked.request
     if asked.size is not None:
         options = await unless_gone(request, _sized(context, model_id, asked.size))
+        wanted = replace(wanted, options=options)
     left = context.engine.limits.deadline_s - (context.clock() - arrived)
-    call = Call(
-        model_id,
-        (asked.picture,),
-        confidence=asked.confidence,
-        iou_threshold=asked.iou_threshold,
-        options=options,
-        deadline_s=max(0.0, left),
-    )
+    call = Call(model_id, (asked.picture,), wanted, deadline_s=max(0.0, left))
     return (await infer(request, call)).predictions[0]
 
 
 async def _sized(context: Context, model_id: str, side: int) -> InferOptions:
     """Return the option of an input size, where the model has it: only a loaded one can tell."""
     loaded = await context.engine.load(model_id, context.engine.limits.deadline_s)
-    if "input_size" not in loaded.model.predictor.honours:
-        return DEFAULT_OPTIONS
+    if "input_size" not in loaded.model.honours:
+        return InferOptions()
     side = -(-side // STRIDE) * STRIDE
     return InferOptions(input_size=(side, side))
 

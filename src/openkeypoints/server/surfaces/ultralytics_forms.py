@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from openkeypoints.errors import InputError
 from openkeypoints.formats.ultralytics import DECIMALS
+from openkeypoints.models import Request as ModelRequest
 from openkeypoints.server.arguments import Arguments, Flag, Number, Whole
 from openkeypoints.server.context import Form, query_of, read_form
 from openkeypoints.server.submitted import picture_of_bytes, picture_of_text
@@ -38,8 +39,7 @@ class Asked:
     Attributes:
         picture: encoded bytes.
         model: as the client names it, None where it names none.
-        confidence: lowest instance score.
-        iou_threshold: overlap above which the weaker of two boxes is dropped.
+        request: of the model, without the size.
         size: side of the network's input, None = the model's own.
         normalize: divide coordinates by the picture's size.
         decimals: digits after the point.
@@ -47,8 +47,7 @@ class Asked:
 
     picture: bytes
     model: str | None
-    confidence: float
-    iou_threshold: float
+    request: ModelRequest
     size: int | None
     normalize: bool
     decimals: int
@@ -71,8 +70,10 @@ async def read_asked(request: Request, *, iou_threshold: float, missing: str) ->
     STRIDE.read(arguments, 1)
     named = arguments.text(MODEL)
     return Asked(
-        confidence=CONFIDENCE.read(arguments, DEFAULT_CONFIDENCE),
-        iou_threshold=IOU.read(arguments, iou_threshold),
+        request=ModelRequest(
+            confidence=CONFIDENCE.read(arguments, DEFAULT_CONFIDENCE),
+            iou_threshold=IOU.read(arguments, iou_threshold),
+        ),
         size=SIZE.read(arguments, None),
         normalize=NORMALIZE.read(arguments, default=False),
         decimals=PLACES.read(arguments, DECIMALS),

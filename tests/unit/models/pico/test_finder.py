@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from openkeypoints.errors import InputError
 from openkeypoints.geometry import letterbox
-from openkeypoints.models.base import InferOptions, Request
 from openkeypoints.models.pico.finder import PicoFinder, fit
+from openkeypoints.models.request import InferOptions, Request
 from tests.drawn import dots, find_dot
 
 SIDE = 40.0
@@ -42,19 +44,25 @@ class DotSession:
         pass
 
 
-def find(size, point, *, options=None, confidence=0.3, class_ids=None, blue=()):
+def spec(size_exponent=0.0):
+    return SimpleNamespace(
+        detector_size=(256, 256), confidence=0.3, iou_threshold=0.6, size_exponent=size_exponent
+    )
+
+
+def find(size, point, *, options=None, confidence=None, class_ids=None, blue=()):
     session = DotSession()
-    finder = PicoFinder(session, (256, 256))
-    request = Request(confidence, 0.6, class_ids=class_ids, options=options or InferOptions())
+    finder = PicoFinder(session, spec())
+    request = Request(confidence, class_filter=class_ids, options=options or InferOptions())
     picture = dots(size, [point, *blue], radius=max(size) / 50)
     (found,), _ = finder.find([picture], request)
     return found, session.sizes[0]
 
 
 def test_the_size_of_a_box_counts_where_the_model_says_so():
-    plain = PicoFinder(DotSession(), (256, 256))
-    weighed = PicoFinder(DotSession(), (256, 256), size_exponent=0.25)
-    request = Request(0.1, 0.6)
+    plain = PicoFinder(DotSession(), spec())
+    weighed = PicoFinder(DotSession(), spec(0.25))
+    request = Request(0.1)
     picture = dots((640, 480), [(320, 240)], radius=13)
     (first,), _ = plain.find([picture], request)
     (second,), _ = weighed.find([picture], request)
@@ -103,7 +111,7 @@ def test_weak_cells_are_no_finds():
 def test_classes_are_told_apart_and_filtered():
     both, _ = find((256, 256), (60, 60), blue=[(180, 180)])
     assert both.class_ids.tolist() == [0, 1]
-    one, _ = find((256, 256), (60, 60), blue=[(180, 180)], class_ids=frozenset({1}))
+    one, _ = find((256, 256), (60, 60), blue=[(180, 180)], class_ids=(1,))
     assert one.class_ids.tolist() == [1]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from openkeypoints.models.base import InferOptions, Request
+from openkeypoints.models.request import InferOptions, SettledRequest
 from openkeypoints.models.yolo import decode
 from openkeypoints.models.yolo.spec import OutputSpec
 
@@ -22,8 +22,8 @@ def spec(layout: Any, **changes: Any) -> OutputSpec:
     return replace(OutputSpec(layout, {}, "one2many", 2), **changes)
 
 
-def ask(confidence: float = 0.25, iou_threshold: float = 0.7, **rest: Any) -> Request:
-    return Request(confidence, iou_threshold, **rest)
+def ask(confidence: float = 0.25, iou_threshold: float = 0.7, **rest: Any) -> SettledRequest:
+    return SettledRequest(confidence, iou_threshold, **rest)
 
 
 def table(*columns: list[float]) -> NDArray[np.float32]:
@@ -58,7 +58,7 @@ def test_a_score_on_the_threshold_is_not_enough() -> None:
 
 def test_only_the_wanted_classes_are_returned() -> None:
     rows = table([10, 10, 4, 4, 0.5, 0.1], [30, 10, 4, 4, 0.1, 0.4])
-    found = decode.find({"table": rows}, spec("columns"), SIZE, ask(class_ids=frozenset({1})))
+    found = decode.find({"table": rows}, spec("columns"), SIZE, ask(class_filter=(1,)))
     assert found.class_ids.tolist() == [1]
 
 
@@ -199,7 +199,7 @@ def test_rows_are_filtered_sorted_and_cut() -> None:
         np.float32,
     )
     rule = spec("rows", head="embedded-nms", keypoints=(1, 2))
-    request = ask(0.25, class_ids=frozenset({0}), max_detections=2)
+    request = ask(0.25, class_filter=(0,), max_detections=2)
     found = decode.find({"table": rows}, rule, SIZE, request)
     np.testing.assert_array_equal(found.boxes, [[5, 6, 7, 8], [1, 2, 3, 4]])
     np.testing.assert_array_equal(found.keypoints, [[[9, 10]], [[7, 8]]])
@@ -232,7 +232,7 @@ def test_columns_give_the_recorded_rows(shared: Path, index: int) -> None:
         case["conf_thres"],
         case["iou_thres"],
         max_detections=case.get("max_det", 300),
-        class_ids=frozenset(case["classes"]) if "classes" in case else None,
+        class_filter=tuple(case["classes"]) if "classes" in case else None,
         options=InferOptions(class_agnostic=case.get("agnostic", False)),
     )
     found = decode.find({"table": recorded[f"pred{index}"][0]}, rule, (320, 320), request)
@@ -245,7 +245,7 @@ def test_rows_without_suppression_give_the_recorded_ones(shared: Path) -> None:
     recorded = np.load(folder / "nms.npz")
     case = json.loads((folder / "nms.json").read_text())["e2e"]
     request = ask(
-        case["conf_thres"], max_detections=case["max_det"], class_ids=frozenset(case["classes"])
+        case["conf_thres"], max_detections=case["max_det"], class_filter=tuple(case["classes"])
     )
     rule = spec("rows", head="one2one", classes=3, keypoints=(2, 3))
     found = decode.find({"table": recorded["e2e_in"][0]}, rule, (320, 320), request)

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from openkeypoints.errors import InputError, NotFoundError, WeightsError
-from openkeypoints.models.base import Request
+from openkeypoints.models.request import SettledRequest
 from openkeypoints.models.yolo.exports import read_export, recognises
 from openkeypoints.models.yolo.predictor import YoloPredictor
 from openkeypoints.runtimes import open_session
@@ -48,7 +48,7 @@ def answer(path, pictures=1, *, runtime="auto", **card):
     predictor = YoloPredictor(
         spec, lambda _: open_session(artifact, runtime=runtime, precision="f32"), "drawn"
     )
-    return predictor.predict([SQUARE] * pictures, Request(0.25, 0.7))
+    return predictor.predict([SQUARE] * pictures, SettledRequest(0.25, 0.7))
 
 
 # The vendor's metadata

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from openkeypoints.geometry import letterbox, letterbox_of
-from openkeypoints.models.base import Request
+from openkeypoints.models.request import SettledRequest
 from openkeypoints.models.yolo.decode import find
 from openkeypoints.models.yolo.masks import input_masks, picture_masks
 from openkeypoints.models.yolo.spec import OutputSpec
@@ -84,7 +84,8 @@ def test_masks_equal_the_recorded_ones(shared: Path) -> None:
     rule = OutputSpec("columns", {}, "one2many", 3, coefficients=32)
     for case in cases:
         arguments = case["args"]
-        request = Request(arguments["conf"], arguments["iou"], max_detections=arguments["max_det"])
+        limits = arguments["conf"], arguments["iou"]
+        request = SettledRequest(*limits, max_detections=arguments["max_det"])
         found = find({"table": recorded["decoded"][0]}, rule, (320, 192), request)
         prototypes = recorded["proto"][0]
         if arguments.get("retina_masks"):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from openkeypoints.geometry import iou_matrix
 from openkeypoints.images import read_image
-from openkeypoints.models.base import InferOptions, Request
+from openkeypoints.models.request import InferOptions, SettledRequest
 from openkeypoints.models.yolo.checkpoint import (
     Checkpoint,
     heads,
@@ -93,7 +93,7 @@ def recorded(folder: Path, file: str = "results.json") -> list[dict[str, Any]]:
     return cases
 
 
-def request_of(arguments: dict[str, Any]) -> Request:
+def request_of(arguments: dict[str, Any]) -> SettledRequest:
     """Translate the arguments of the original."""
     size = arguments["imgsz"]
     height, width = size if isinstance(size, list) else (size, size)
@@ -104,11 +104,11 @@ def request_of(arguments: dict[str, Any]) -> Request:
         class_agnostic=arguments.get("agnostic_nms", False),
         retina_masks=arguments.get("retina_masks", False),
     )
-    return Request(
+    return SettledRequest(
         confidence=arguments["conf"],
         iou_threshold=arguments.get("iou", 0.7),
         max_detections=arguments.get("max_det", 300),
-        class_ids=frozenset(arguments["classes"]) if "classes" in arguments else None,
+        class_filter=tuple(arguments["classes"]) if "classes" in arguments else None,
         options=options,
     )
 
@@ -239,7 +239,7 @@ def test_a_recorded_table_of_rows_gives_the_recorded_result(oracles: Path) -> No
     np.testing.assert_allclose(located.scores[partner], case["conf"], rtol=0, atol=0.005)
 
 
-def located_in(table: NDArray[np.float32], rule: OutputSpec, request: Request) -> Any:
+def located_in(table: NDArray[np.float32], rule: OutputSpec, request: SettledRequest) -> Any:
     """Read a table of the static network for the first picture, 640x360."""
     spec = InputSpec("images", (320, 320), static=True)
     fitted = fit((640, 360), spec, InferOptions())

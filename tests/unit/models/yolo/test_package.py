@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openkeypoints.errors import WeightsError
-from openkeypoints.models.base import Request
+from openkeypoints.models.request import SettledRequest
 from openkeypoints.models.yolo.exports import read_export, recognises
 from openkeypoints.models.yolo.predictor import YoloPredictor
 from openkeypoints.runtimes import open_session
@@ -79,7 +79,9 @@ def test_classes_and_skeletons_come_from_the_texts(package):
 def test_a_stretched_package_answers_in_pixels_of_the_picture(package):
     spec, artifact = read_export(package(), {})
     predictor = YoloPredictor(spec, lambda _: open_session(artifact, precision="f32"), "tubes/3")
-    (found,) = predictor.predict([np.zeros((2 * SIZE, 4 * SIZE, 3), np.uint8)], Request(0.25, 0.7))
+    (found,) = predictor.predict(
+        [np.zeros((2 * SIZE, 4 * SIZE, 3), np.uint8)], SettledRequest(0.25, 0.7)
+    )
     assert found.details["letterbox"] == "stretch"
     np.testing.assert_allclose(found.boxes[0], [60, 40, 100, 80], atol=1e-3)
 

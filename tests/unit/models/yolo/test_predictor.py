@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from openkeypoints.errors import InputError, RuntimeUnavailableError
-from openkeypoints.models.base import InferOptions, Request
+from openkeypoints.models.request import InferOptions, SettledRequest
 from openkeypoints.models.yolo.predictor import YoloPredictor
 from openkeypoints.models.yolo.spec import Head, InputSpec, OutputSpec, YoloSpec
 from openkeypoints.results import Prediction, Skeleton
@@ -80,11 +80,11 @@ def picture(width: int, height: int, x: int = 20, y: int = 10) -> NDArray[np.uin
     return image
 
 
-def ask(confidence: float = 0.25, **options: Any) -> Request:
-    return Request(confidence, 0.7, options=InferOptions(**options))
+def ask(confidence: float = 0.25, **options: Any) -> SettledRequest:
+    return SettledRequest(confidence, 0.7, options=InferOptions(**options))
 
 
-def one(spec: YoloSpec = SPEC, request: Request | None = None) -> Prediction:
+def one(spec: YoloSpec = SPEC, request: SettledRequest | None = None) -> Prediction:
     (found,) = predictor(spec)[0].predict([picture(192, 96)], request or ask())
     return found
 

@@ -9,7 +9,7 @@ import pytest
 
 from openkeypoints.geometry import letterbox
 from openkeypoints.images import resize
-from openkeypoints.models.base import InferOptions
+from openkeypoints.models.request import InferOptions
 from openkeypoints.models.yolo.decode import Instances
 from openkeypoints.models.yolo.process import fit, policy, prepare, to_picture
 from openkeypoints.models.yolo.spec import InputSpec

@@ -18,34 +18,37 @@ from openkeypoints.server.surfaces.roboflow_params import (
     [("40", 0.4), ("0.4", 0.4), ("1", 0.01), ("0", 0.01), ("100", 1.0), ("0.95", 0.95)],
 )
 def test_legacy_confidence_of_1_and_more_is_per_cent_and_never_below_one(sent, meant):
-    assert from_query({"confidence": sent}).confidence == pytest.approx(meant)
+    assert from_query({"confidence": sent}).request.confidence == pytest.approx(meant)
 
 
 @pytest.mark.parametrize(
     ("sent", "meant"), [(40, 0.4), (0.4, 0.4), (1.0, 1.0), (0, 0.0), ("0.3", 0.3)]
 )
 def test_confidence_of_a_body_is_per_cent_above_1_alone(sent, meant):
-    assert from_body({"confidence": sent}).confidence == pytest.approx(meant)
+    assert from_body({"confidence": sent}).request.confidence == pytest.approx(meant)
 
 
 def test_default_means_the_threshold_of_the_model():
-    assert from_query({"confidence": "default"}).confidence is None
-    assert from_body({"confidence": "default"}).confidence is None
+    assert from_query({"confidence": "default"}).request.confidence is None
+    assert from_body({"confidence": "default"}).request.confidence is None
 
 
 def test_what_nobody_sent_has_the_defaults_of_the_vendor():
     assert from_query({}) == from_body({}) == Wanted()
-    assert (Wanted().confidence, Wanted().iou_threshold, Wanted().max_detections) == (0.4, 0.3, 300)
+    usual = Wanted().request
+    assert (usual.confidence, usual.iou_threshold, usual.max_detections) == (0.4, 0.3, 300)
 
 
 @pytest.mark.parametrize(("sent", "meant"), [("30", 0.3), ("0.3", 0.3), ("1", 0.01), ("0", 0.0)])
 def test_legacy_overlap_of_1_and_more_is_per_cent(sent, meant):
-    assert from_query({"overlap": sent}).iou_threshold == pytest.approx(meant)
+    assert from_query({"overlap": sent}).request.iou_threshold == pytest.approx(meant)
 
 
 @pytest.mark.parametrize(("sent", "meant"), [("50", 0.5), ("0.5", 0.5), ("1", 1.0), ("0", 0.0)])
 def test_legacy_keypoint_confidence_above_1_is_per_cent(sent, meant):
-    assert from_query({"keypoint_confidence": sent}).keypoint_confidence == pytest.approx(meant)
+    assert from_query({"keypoint_confidence": sent}).request.keypoint_confidence == pytest.approx(
+        meant
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,10 +125,10 @@ def test_format_says_what_the_answer_holds(word, picture, bare):
 
 
 def test_classes_are_a_list_with_commas_or_a_list():
-    assert from_query({"classes": "person, dog,"}).classes == ("person", "dog")
-    assert from_query({"class_filter": "dog"}).classes == ("dog",)
-    assert from_body({"class_filter": ["dog"]}).classes == ("dog",)
-    assert from_query({"classes": ""}).classes is None
+    assert from_query({"classes": "person, dog,"}).request.class_filter == ("person", "dog")
+    assert from_query({"class_filter": "dog"}).request.class_filter == ("dog",)
+    assert from_body({"class_filter": ["dog"]}).request.class_filter == ("dog",)
+    assert from_query({"classes": ""}).request.class_filter is None
 
 
 def test_stroke_stays_within_what_can_be_drawn():
@@ -135,5 +138,14 @@ def test_stroke_stays_within_what_can_be_drawn():
 
 def test_options_of_a_body_reach_the_model():
     wanted = from_body({"class_agnostic_nms": True, "max_candidates": 100, "id": "mine"})
-    assert (wanted.options.class_agnostic, wanted.options.max_candidates) == (True, 100)
+    assert (wanted.request.options.class_agnostic, wanted.request.options.max_candidates) == (
+        True,
+        100,
+    )
     assert wanted.inference_id == "mine"
+
+
+def test_no_detections_at_all_are_asked_for_by_a_word_of_their_own():
+    for wanted in (from_query({"max_detections": "0"}), from_body({"max_detections": 0})):
+        assert (wanted.nothing, wanted.request.max_detections) == (True, 1)
+    assert not from_body({}).nothing

@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from openkeypoints.formats.ultralytics import dump
-from openkeypoints.models.base import InferOptions
+from openkeypoints.models import InferOptions
 from openkeypoints.server.config import Limits
 from openkeypoints.server.keys import KeyRecord, sha256_of
 from openkeypoints.server.pictures import REFUSED
