@@ -34,8 +34,7 @@ def ours_in_8_bits(folder: Path, checkpoint: Path, data: Path) -> None:
     """Write our own OpenVINO export with its layers in 8 bits, calibrated on the train pictures."""
     # The export comes first: it switches off the telemetry that NNCF would start.
     from openkeypoints.images import read_image  # noqa: PLC0415
-    from openkeypoints.models import InferOptions  # noqa: PLC0415
-    from openkeypoints.models.base import Loading  # noqa: PLC0415
+    from openkeypoints.models import InferOptions, ModelSpec  # noqa: PLC0415
     from openkeypoints.models.export import export  # noqa: PLC0415
     from openkeypoints.models.yolo.exports import read_export  # noqa: PLC0415
     from openkeypoints.models.yolo.process import fit, prepare  # noqa: PLC0415
@@ -46,8 +45,8 @@ def ours_in_8_bits(folder: Path, checkpoint: Path, data: Path) -> None:
 
     settings = Settings(cache_dir=folder.parent / "cache", threads=1)
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-        loading = Loading(settings)
-        exact = export(checkpoint, Path(place, "f32"), format="openvino", loading=loading).path
+        asked, out = ModelSpec(str(checkpoint)), Path(place, "f32")
+        exact = export(asked, out, format="openvino", settings=settings).path
         spec = read_export(exact, {})[0].input
 
         def entering(path: Path) -> Any:

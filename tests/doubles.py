@@ -8,22 +8,32 @@ from typing import Any
 import numpy as np
 
 from openkeypoints.models.base import Description, Model
+from openkeypoints.models.crops import CropGeometry, CropKeypoints, no_keypoints
 from openkeypoints.models.request import Request
-from openkeypoints.models.topdown import CropKeypoints, Found, TopDown, View
-from openkeypoints.results import Skeleton
+from openkeypoints.models.topdown import TopDown, View
+from openkeypoints.results import Boxes, Skeleton
 from openkeypoints.settings import Settings
 from tests.drawn import CHANNELS, NAMES, find_dot
 
 SKELETON = Skeleton("dots", NAMES, edges=((0, 1), (1, 2)), flip=(1, 0, 2))
 
 
-class FixedFinder:
+class FixedDetector:
     """Finds what it is told, above the threshold, and remembers the requests."""
 
+    id, licence = "fixed", "Apache-2.0"
     honours = frozenset({"input_size"})
     input_size = (64, 64)
+    confidence, iou_threshold = 0.3, 0.6
 
-    def __init__(self, boxes: Any, scores: Any = (), class_ids: Any = ()) -> None:
+    def __init__(
+        self,
+        boxes: Any,
+        scores: Any = (),
+        class_ids: Any = (),
+        class_names: tuple[str, ...] = ("person",),
+    ) -> None:
+        self.class_names = class_names
         self.boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
         count = len(self.boxes)
         self.scores = np.asarray(scores or [0.9] * count, np.float32)
@@ -31,13 +41,16 @@ class FixedFinder:
         self.requests: list[Request] = []
         self.closed = False
 
-    def find(self, images: Sequence[Any], request: Request) -> tuple[list[Found], float]:
+    def detect(self, images: Sequence[Any], request: Request) -> list[Boxes]:
         self.requests.append(request)
-        request = request.settled(0.3, 0.6)
+        settled = request.settled(self.confidence, self.iou_threshold)
         rows = np.argsort(-self.scores, kind="stable")
-        rows = rows[self.scores[rows] >= request.confidence]
-        found = Found(self.boxes[rows], self.scores[rows], self.class_ids[rows])
-        return [found for _ in images], 0.0
+        rows = rows[self.scores[rows] >= settled.confidence]
+        wanted = settled.class_ids
+        if wanted is not None:
+            rows = rows[np.isin(self.class_ids[rows], sorted(wanted))]
+        found = Boxes(self.boxes[rows], self.scores[rows], self.class_ids[rows])
+        return [found for _ in images]
 
     def close(self) -> None:
         self.closed = True
@@ -46,16 +59,18 @@ class FixedFinder:
 class DotReader:
     """Reads the middles of red, blue and green dots in a crop; one that is missing scores 0."""
 
-    size = (128, 96)
-    fill = 0.8
-    count = 3
+    crop = CropGeometry((128, 96), 1.25, "edge", 114)
+    per_run = 16
+    empty = no_keypoints(3, covariances=True)
+    honours = frozenset[str]()
     runtime, device, precision = "double", "cpu", "f32"
 
     def __init__(self) -> None:
         self.crops = 0
         self.closed = False
 
-    def read(self, crops: Any, *, flip_test: bool) -> CropKeypoints:
+    def read(self, crops: Any, *, flip_test: bool = False) -> CropKeypoints:
+        assert 1 <= len(crops) <= self.per_run
         self.crops += len(crops)
         points = np.zeros((len(crops), 3, 2), np.float32)
         scores = np.zeros((len(crops), 3), np.float32)
@@ -78,7 +93,9 @@ def view(
     return View(class_names, chosen, maps)
 
 
-def model(finder: FixedFinder, reader: DotReader | None = None, shown: View | None = None) -> Model:
+def model(
+    detector: Any, reader: DotReader | None = None, shown: View | None = None, **more: Any
+) -> Model:
     """Return a top-down model of the two doubles, with a default confidence of 0.3."""
     shown = shown or view()
     description = Description(
@@ -86,10 +103,11 @@ def model(finder: FixedFinder, reader: DotReader | None = None, shown: View | No
         task="keypoint-detection",
         class_names=shown.class_names,
         skeletons=shown.skeletons,
-        input_size=finder.input_size,
+        input_size=(64, 64),
         confidence=0.3,
         iou_threshold=0.6,
         licence="Apache-2.0",
         card={"note": "a double"},
     )
-    return Model(description, TopDown("double", shown, finder, reader or DotReader()), Settings())
+    predictor = TopDown("double", shown, detector, reader or DotReader(), **more)
+    return Model(description, predictor, Settings())

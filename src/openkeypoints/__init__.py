@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from openkeypoints.errors import OpenKeypointsError
     from openkeypoints.formats import dump, load, to_supervision
     from openkeypoints.models import InferOptions, Model, get_model, list_models
-    from openkeypoints.results import Prediction, Skeleton
+    from openkeypoints.results import Boxes, Prediction, Skeleton
     from openkeypoints.samples import sample
     from openkeypoints.settings import Settings
 
@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 
 # Name -> the module that has it. Nothing is imported before somebody asks for the name.
 _HOMES = {
+    "Boxes": "openkeypoints.results",
     "InferOptions": "openkeypoints.models",
     "Model": "openkeypoints.models",
     "OpenKeypointsError": "openkeypoints.errors",
@@ -35,6 +36,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Boxes",
     "InferOptions",
     "Model",
     "OpenKeypointsError",

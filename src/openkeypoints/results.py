@@ -13,6 +13,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from openkeypoints.errors import InputError
+
 Image = NDArray[np.uint8]
 """A picture: (H, W, 3) uint8, RGB inside the library."""
 
@@ -94,6 +96,59 @@ class Skeleton:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remade(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """Boxes of one picture, in pixels of it after its orientation was applied.
+
+    Attributes:
+        boxes: (N, 4) float32, x1 y1 x2 y2, with x1 < x2 and y1 < y2.
+        scores: (N,) float32, 0..1; NaN where nobody knows, which is what None becomes.
+        class_ids: (N,) int64; None becomes the first class.
+
+    Raises:
+        InputError: an array has another shape, or a box no area.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32] = field(default=None)  # type: ignore[arg-type]  # made an array
+    class_ids: NDArray[np.int64] = field(default=None)  # type: ignore[arg-type]  # made an array
+
+    def __post_init__(self) -> None:
+        boxes = _checked_boxes(self.boxes)
+        count = len(boxes)
+        scores = np.full(count, np.nan) if self.scores is None else self.scores
+        ids = np.zeros(count) if self.class_ids is None else self.class_ids
+        for name, values, dtype in (("scores", scores, _FLOAT), ("class_ids", ids, _WHOLE)):
+            array = np.asarray(values, dtype)
+            if array.shape != (count,):
+                raise InputError(f"{name} has the shape {array.shape} for {count} boxes.")
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "boxes", boxes)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> Boxes:
+        """Return some of the boxes (a mask, slice or indexes)."""
+        return Boxes(self.boxes[rows], self.scores[rows], self.class_ids[rows])
+
+
+def _checked_boxes(boxes: object) -> NDArray[np.float32]:
+    advice = "give (N, 4) finite numbers x1 y1 x2 y2, with x1 < x2 and y1 < y2, in pixels"
+    try:
+        array = np.asarray(boxes, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"boxes are no array ({error}): {advice}.") from error
+    if array.size == 0:
+        array = array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise InputError(f"boxes are an array of shape {array.shape}: {advice}.")
+    wrong = ~(np.isfinite(array).all(1) & (array[:, :2] < array[:, 2:]).all(1))
+    if wrong.any():
+        raise InputError(f"boxes hold {array[wrong][0].tolist()}: {advice}.")
+    return array
 
 
 DEFAULT_SIGMA = 0.05

@@ -24,7 +24,7 @@ SPECIFIED = {"get_model", "Model.infer", "Model.__call__", "Prediction.dict", "P
 LAZY = {
     "results.py": "the formats, when somebody asks a prediction for text",
     "images.py": "the fetch, when a source is an address",
-    "models/__init__.py": "a family, when one of its models is built",
+    "models/catalogue.py": "a family, when one of its models is built",
     "models/pico/__init__.py": "its network, when the torch runtime is to run it",
     "runtimes/__init__.py": "a runtime, when a session is opened",
     "formats/supervision.py": "an extra",

@@ -18,7 +18,7 @@ from openkeypoints.models import FAMILIES, InferOptions, Model, get_model
 from openkeypoints.models.topdown import TopDown
 from openkeypoints.results import Prediction
 from openkeypoints.runtimes import available_runtimes
-from tests.doubles import FixedFinder
+from tests.doubles import FixedDetector
 from tests.doubles import model as double
 from tests.drawn import dots
 
@@ -120,7 +120,7 @@ def test_an_instance_has_everything_that_results_promise(model):
 def test_points_of_a_drawn_picture_return_to_its_pixels():
     points = np.array([[61.3, 40.8], [92.6, 71.2], [75.0, 95.5]])
     picture = dots((200, 140), points)
-    (found,) = double(FixedFinder([[40, 25, 115, 112]])).infer(picture, color="rgb")
+    (found,) = double(FixedDetector([[40, 25, 115, 112]])).infer(picture, color="rgb")
     assert np.abs(found.keypoints[0] - points).max() < 0.5
 
 
@@ -182,7 +182,7 @@ def test_at_most_five_frames_of_ours_lie_between_the_call_and_the_network(model,
     predictor = model.predictor
     whole = InferOptions(whole_image="whole_image" in predictor.honours)
     if isinstance(predictor, TopDown):
-        for half in (predictor.reader, predictor.finder):
+        for half in (predictor.reader, predictor.detector):
             monkeypatch.setattr(half, "_session", watched(half._session, str(half)))
     else:
         sessions = {head: watched(s, head) for head, s in predictor._sessions.items()}

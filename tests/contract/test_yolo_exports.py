@@ -15,10 +15,9 @@ import yaml
 
 from openkeypoints.geometry import iou_matrix
 from openkeypoints.images import read_image
-from openkeypoints.models.base import Loading
+from openkeypoints.models import ModelSpec, open_model
 from openkeypoints.models.export import TOLERANCE, export
 from openkeypoints.models.request import SettledRequest
-from openkeypoints.models.yolo import load
 from openkeypoints.models.yolo.exports import read_export
 from openkeypoints.models.yolo.predictor import YoloPredictor
 from openkeypoints.runtimes import open_session
@@ -175,15 +174,15 @@ def test_our_exports_answer_like_the_checkpoint(
 ):
     path, allowed = shared / "oracles" / name / "model.pt", TOLERANCE[precision]
     out = tmp_path / ("model.onnx" if format == "onnx" else "model")
-    loading = Loading(settings=settings, precision="f32")
-    done = export(path, out, format=format, precision=precision, loading=loading)
+    spec = ModelSpec(str(path), precision="f32")
+    done = export(spec, out, format=format, precision=precision, settings=settings)
     assert done.difference.instances == 150 * len(done.runtimes)
     wide, tall = (picture(shared, n) for n in ("IMG_4916.jpg", "IMG_4925.jpg"))
     pictures = [wide, tall, wide[:, 140:500]]
-    with load(path, None, loading) as original:
+    with open_model(spec, settings) as original:
         expected = original.infer(pictures, color="rgb")
     for runtime in done.runtimes:
-        with load(done.path, None, replace(loading, runtime=runtime)) as artefact:
+        with open_model(replace(spec, model=str(done.path), runtime=runtime), settings) as artefact:
             assert artefact.skeletons == original.skeletons
             found = artefact.infer(pictures, color="rgb")
         for one, other in zip(expected, found, strict=True):

@@ -71,18 +71,18 @@ def export(options: ExportOptions) -> None:
     Example:
       okp export yolov8n-pose-640 --format openvino --precision fp16
     """  # noqa: D301
-    from openkeypoints.models.base import Loading  # noqa: PLC0415
+    from openkeypoints.models import ModelSpec  # noqa: PLC0415
     from openkeypoints.models.export import export as write  # noqa: PLC0415
     from openkeypoints.settings import Settings  # noqa: PLC0415
     from openkeypoints.weights.cards import read_card  # noqa: PLC0415
 
     done = write(
-        options.model,
+        ModelSpec(options.model, read_card(options.card)),
         options.out,
         format=options.format,
         precision=options.precision,
         overwrite=options.overwrite,
-        loading=Loading(settings=Settings.from_env(), card=read_card(options.card)),
+        settings=Settings.from_env(),
     )
     apart = done.difference
     click.echo(

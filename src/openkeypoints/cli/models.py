@@ -18,12 +18,12 @@ from openkeypoints.cli.tables import bytes_text, listing, table
 from openkeypoints.errors import InputError, UnknownModelError
 from openkeypoints.models import (
     FAMILIES,
-    ROBOFLOW_ID,
     Variant,
     family,
     find_variant,
     list_models,
 )
+from openkeypoints.models.opening import ROBOFLOW_ID
 from openkeypoints.settings import Settings
 from openkeypoints.weights import (
     OWNERS_LICENCE,

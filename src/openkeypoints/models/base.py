@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Protocol, Self, cast, overload
 
@@ -24,7 +23,6 @@ from openkeypoints.models.request import (
 )
 from openkeypoints.results import Image, Prediction, Skeleton
 from openkeypoints.settings import Settings
-from openkeypoints.weights.refs import WeightRef
 
 Task = Literal["keypoint-detection", "object-detection", "instance-segmentation"]
 
@@ -372,92 +370,3 @@ def _listed(class_filter: Iterable[str | int] | None) -> tuple[str | int, ...] |
     if class_filter is None:
         return None
     return (class_filter,) if isinstance(class_filter, str | int | np.integer) else (*class_filter,)
-
-
-@dataclass(frozen=True, slots=True)
-class Loading:
-    """How a model is to be loaded: what ``get_model`` was asked for beside the model itself.
-
-    ``owns_detector``: nobody else holds the detector, so closing the model closes it.
-    ``licence``: what is known of the weights' licence before the file is read.
-    """
-
-    settings: Settings
-    runtime: str = "auto"
-    device: str = "auto"
-    precision: str = "auto"
-    card: Mapping[str, Any] = field(default_factory=dict)
-    detector: Model | None = None
-    owns_detector: bool = False
-    keypoints: Sequence[str] | None = None
-    licence: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One row of the catalogue: a named model of a family.
-
-    Attributes:
-        id: name; ``aliases`` are other names for it.
-        family: name of its family.
-        task: what it finds.
-        skeleton: name of its skeleton, None without keypoints.
-        source: where the weights come from, for people to read.
-        licence: of the weights.
-        file: the file in the package, None where it has to be fetched.
-        size_bytes: of the file, None where unknown.
-        sha256: of the file, None where unknown.
-        claims: figures that its authors state, None where we cannot verify one.
-        refs: where the weights can be fetched, the first choice first.
-    """
-
-    id: str
-    family: str
-    task: Task
-    skeleton: str | None
-    source: str
-    licence: str
-    aliases: tuple[str, ...] = ()
-    file: Path | None = None
-    size_bytes: int | None = None
-    sha256: str | None = None
-    claims: Mapping[str, float | None] = field(default_factory=dict)
-    refs: tuple[WeightRef, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ExportGraph:
-    """What a family gives to be written as an artefact that every runtime opens.
-
-    Attributes:
-        onnx: the network as an ONNX graph: uint8 pictures (N, H, W, 3) in, any size.
-        metadata: plain JSON values from which the family's ``load`` makes the same model again:
-            family, version, task, class names, skeletons, preprocessing, outputs, thresholds,
-            licence.
-    """
-
-    onnx: bytes
-    metadata: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A family of models: its catalogue rows and how a file becomes a model.
-
-    Attributes:
-        name: of the family, as in ``model.json``.
-        variants: its rows.
-        load: opens a file under an id (None: the file's own first one).
-        recognises: tells cheaply whether a file or folder is of this family.
-        reads: endings of its files, for messages.
-        export: makes the graph of ``okp export`` from the same arguments and a precision, ``f32``
-            or ``fp16`` (the weights are stored as 16-bit floats). None where the family has no
-            use for it.
-    """
-
-    name: str
-    variants: tuple[Variant, ...]
-    load: Callable[[Path, str | None, Loading], Model]
-    recognises: Callable[[Path], bool]
-    reads: tuple[str, ...]
-    export: Callable[[Path, str | None, Loading, str], ExportGraph] | None = None

@@ -24,8 +24,9 @@ from openkeypoints.errors import (
     WeightsError,
 )
 from openkeypoints.images import read_image
-from openkeypoints.models import locate
-from openkeypoints.models.base import ExportGraph, Family, Loading
+from openkeypoints.models.family import ExportGraph, Family, Loading
+from openkeypoints.models.opening import locate, open_model
+from openkeypoints.models.spec import ModelSpec
 from openkeypoints.results import Image, Prediction
 from openkeypoints.runtimes import available_runtimes
 from openkeypoints.runtimes.base import unknown
@@ -104,21 +105,20 @@ class _Job:
 
     family: Family
     path: Path
-    view: str | None
+    loading: Loading
     format: Format
     precision: str
-    loading: Loading
     sha256: str
 
 
 def export(
-    model_id: str | Path,
+    spec: ModelSpec,
     out: Path | None = None,
     *,
     format: Format = "onnx",
     precision: str = "f32",
     overwrite: bool = False,
-    loading: Loading,
+    settings: Settings,
 ) -> Exported:
     """Write a model as an artefact, after comparing its answers with the original's.
 
@@ -126,13 +126,13 @@ def export(
     takes pictures of any size. Where it answers differently nothing is written.
 
     Args:
-        model_id: id of the catalogue, or path of a model file.
+        spec: the model, with the card that the artefact takes over.
         out: an ``.onnx`` file, or a folder for ``openvino``. Default: named after the model, in the
             current folder. What is there already is replaced where it was made from this model.
         format: ``onnx`` or ``openvino``.
         precision: how weights are stored, ``f32`` or ``fp16``.
         overwrite: replace whatever is there.
-        loading: settings, and the card that the artefact takes over.
+        settings: cache folder, allowed licences, limits.
 
     Raises:
         InputError: format or precision are unknown, or the model cannot be exported.
@@ -144,16 +144,17 @@ def export(
         raise unknown("format", format, FORMATS)
     if precision not in PRECISIONS:
         raise _no_precision(precision)
-    located = locate(str(model_id), loading.settings)
-    family, path, view = located.family, located.path, located.id
+    located = locate(spec.model, settings)
+    family, path = located.family, located.path
     if family.export is None:
-        raise _no_export(str(model_id), family, path)
+        raise _no_export(spec.model, family, path)
     if not path.is_file():
         raise InputError(f"'{path}' is a folder, and so an export already: name the checkpoint.")
-    job = _Job(family, path, view, format, precision, loading, sha256_of(path))
-    target = _target(job, str(model_id), out)
+    loading = Loading(spec, settings, located.id, located.licence)
+    job = _Job(family, path, loading, format, precision, sha256_of(path))
+    target = _target(job, spec.model, out)
     _check_target(job, target, overwrite=overwrite)
-    graph = family.export(path, view, loading, precision)
+    graph = family.export(path, loading, precision)
     with tempfile.TemporaryDirectory(dir=_existing(target.parent), prefix=".okp-export-") as folder:
         made = _write(job, graph, Path(folder))
         difference, runtimes = _compare(job, made)
@@ -282,11 +283,11 @@ def _compare(job: _Job, made: Path) -> tuple[Difference, tuple[str, ...]]:
     worst = Difference()
     for runtime in runtimes:
         # Each in the same runtime, so that what is seen is what the export changed.
-        settled = replace(job.loading, runtime=runtime, device="cpu", precision="f32")
-        expected = _answers(job, job.path, settled, pictures)
+        settled = ModelSpec(str(job.path), runtime=runtime, device="cpu", precision="f32")
+        expected = _answers(job, replace(settled, card=job.loading.spec.card), pictures)
         try:
             # What the card says is part of the artefact already.
-            found = _answers(job, made, replace(settled, card={}), pictures)
+            found = _answers(job, replace(settled, model=str(made)), pictures)
         except OpenKeypointsError as error:
             raise WeightsError(
                 f"The export of {job.path.name} does not run in {runtime}, so it was not written: "
@@ -319,9 +320,8 @@ def _text(difference: Difference) -> str:
     )
 
 
-def _answers(job: _Job, path: Path, loading: Loading, pictures: list[Image]) -> list[Prediction]:
-    view = job.view if path == job.path else None
-    with job.family.load(path, view, loading) as model:
+def _answers(job: _Job, spec: ModelSpec, pictures: list[Image]) -> list[Prediction]:
+    with open_model(spec, job.loading.settings, name=job.loading.name) as model:
         # Every candidate, unsuppressed: near its limits a threshold would turn on the last bit.
         return model.infer(
             pictures, confidence=0.0, iou_threshold=1.0, max_detections=LOOKED_AT, color="rgb"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openkeypoints.errors import InputError
+from openkeypoints.results import Boxes
 
 MAX_DETECTIONS = 300
 """Instances of a picture that are kept where nobody says."""
@@ -28,7 +29,8 @@ class InferOptions:
         class_agnostic: suppress overlapping boxes of different classes too.
         max_candidates: boxes that enter suppression.
         retina_masks: masks at the size of the picture.
-        boxes: one (N, 4) array of x1 y1 x2 y2 px per picture, in place of a detector's.
+        boxes: per picture one (N, 4) array of x1 y1 x2 y2 px, or one ``Boxes`` whose scores and
+            classes are kept, in place of a detector's.
         box_threshold: lowest score of a detector's box, in place of ``confidence``.
         max_persons: instances of which a top-down model finds the keypoints.
         oks_nms: keypoint similarity above which the weaker of two instances is dropped.
@@ -43,7 +45,7 @@ class InferOptions:
     class_agnostic: bool = False
     max_candidates: int | None = None
     retina_masks: bool = False
-    boxes: Sequence[NDArray[np.floating[Any]]] | None = None
+    boxes: Sequence[NDArray[np.floating[Any]] | Boxes] | None = None
     box_threshold: float | None = None
     max_persons: int | None = None
     oks_nms: float | None = None
@@ -75,6 +77,12 @@ class InferOptions:
             return _NOTHING
         # By identity: 0 and 0.0 are choices, and an array has no truth value.
         return frozenset(f.name for f in fields(self) if getattr(self, f.name) is not f.default)
+
+    def only(self, names: Collection[str]) -> InferOptions:
+        """Return the options of these names; the others have their defaults."""
+        if not (others := self.chosen() - set(names)):
+            return self
+        return replace(self, **{name: getattr(DEFAULT_OPTIONS, name) for name in others})
 
 
 DEFAULT_OPTIONS = InferOptions()

@@ -16,11 +16,9 @@ from openkeypoints.errors import (
     UnknownModelError,
     WeightsError,
 )
-from openkeypoints.models import Model, locate
-from openkeypoints.models.base import Loading
+from openkeypoints.models import Model, ModelSpec, open_model
 from openkeypoints.server.served import Served
 from openkeypoints.settings import Settings
-from openkeypoints.weights import check_licence
 
 _MEMORY_PER_BYTE = 4
 """What a loaded model takes, per byte of its file."""
@@ -74,15 +72,8 @@ class Opener:
         key = self._catalogue.forwarded_keys.get(model_id)
         if source is None and key is not None:
             settings = replace(settings, api_key=key)
-        found = locate(source or model_id, settings, files=source is not None)
-        loading = Loading(settings=settings, licence=found.licence)
-        model = found.family.load(found.path, model_id, loading)
-        try:
-            check_licence(model_id, model.licence, settings)
-        except LicenceError:
-            model.close()
-            raise
-        return model
+        spec = ModelSpec(source or model_id)
+        return open_model(spec, settings, name=model_id, files=source is not None)
 
 
 def _public(model_id: str, error: OpenKeypointsError) -> OpenKeypointsError:

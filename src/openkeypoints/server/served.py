@@ -10,12 +10,12 @@ from typing import Any
 
 from openkeypoints.errors import UnknownModelError
 from openkeypoints.models import (
-    ROBOFLOW_ID,
     Model,
     Variant,
     find_variant,
     list_models,
 )
+from openkeypoints.models.opening import ROBOFLOW_ID
 from openkeypoints.server.callers import Caller
 from openkeypoints.server.config import NamedModel, ServerConfig, id_fault
 from openkeypoints.settings import Settings

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from openkeypoints.geometry import xywh_from_xyxy
 from openkeypoints.metrics import score
 from openkeypoints.models.base import Description, Model
-from openkeypoints.models.pico.finder import PicoFinder
+from openkeypoints.models.pico.detector import PicoDetector
 from openkeypoints.models.pico.network import ByteInput
 from openkeypoints.models.pico.reader import PicoReader
 from openkeypoints.models.pico.spec import PicoSpec
 from openkeypoints.models.request import Request
-from openkeypoints.models.topdown import NoFinder, TopDown
+from openkeypoints.models.topdown import TopDown
 from openkeypoints.runtimes import Artifact, Session, open_session
 from openkeypoints.settings import Settings
 from openkeypoints.train.coco import Dataset
@@ -97,7 +97,7 @@ def pose_model(network: nn.Module, spec: PicoSpec) -> Model:
         licence=spec.licence,
         card={},
     )
-    predictor = TopDown(name, view, NoFinder(spec.crop_size), reader)
+    predictor = TopDown(name, view, None, reader)
     return Model(description, predictor, Settings.from_env())
 
 
@@ -142,18 +142,20 @@ class DetectorTask:
         """Return box AP50, and the share of pictures without instances and without a find."""
         if self._val is None or self._truth is None:
             return {}
-        finder = PicoFinder(_session(network), replace(self._spec, size_exponent=0.0))
-        found = find(finder, self._val, self._spec.iou_threshold)
+        name, view = self._spec.view(None)
+        plain = replace(self._spec, size_exponent=0.0)
+        detector = PicoDetector(_session(network), plain, name, view.class_names)
+        found = find(detector, self._val)
         threshold = self._spec.confidence
         figures = score(self._truth, found, min_side=self._min_side, threshold=threshold)
         return {k: v for k, v in figures.items() if isinstance(v, float)}
 
 
-def find(finder: PicoFinder, dataset: Dataset, iou_threshold: float) -> Predictions:
+def find(detector: PicoDetector, dataset: Dataset) -> Predictions:
     """Return the boxes of a detector alone, in the shape that ``metrics.score`` takes."""
-    request, settings, rows = Request(LOW_CONFIDENCE, iou_threshold), Settings.from_env(), []
+    request, settings, rows = Request(LOW_CONFIDENCE), Settings.from_env(), []
     for picture in dataset.pictures:
-        (found,), _ = finder.find([load_picture(picture, settings)], request)
+        (found,) = detector.detect([load_picture(picture, settings)], request)
         for box, value in zip(xywh_from_xyxy(found.boxes), found.scores, strict=True):
             row = {"image_id": picture.image_id, "bbox": box.tolist(), "score": float(value)}
             rows.append({**row, "keypoints": []})

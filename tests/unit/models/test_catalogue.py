@@ -108,7 +108,7 @@ def test_damage_in_a_graph_is_found_when_it_is_opened(tiny_okp, tmp_path):
 
 def test_the_catalogue_is_in_the_order_of_the_families():
     assert [v.family for v in list_models()] == sorted(
-        (v.family for v in list_models()), key=FAMILIES.index
+        (v.family for v in list_models()), key=[*FAMILIES].index
     )
 
 

@@ -10,10 +10,12 @@ import pytest
 from onnx import TensorProto
 
 from openkeypoints.errors import InputError, OutputExistsError, WeightsError
-from openkeypoints.models import Located
+from openkeypoints.models import Model, ModelSpec, opening
 from openkeypoints.models import export as module
-from openkeypoints.models.base import Description, ExportGraph, Family, Loading, Model
+from openkeypoints.models.base import Description
 from openkeypoints.models.export import Exported, difference, export
+from openkeypoints.models.family import ExportGraph, Family
+from openkeypoints.models.opening import Located
 from openkeypoints.models.yolo.exports import read_export
 from openkeypoints.models.yolo.predictor import YoloPredictor
 from openkeypoints.models.yolo.record import spec_to_json
@@ -51,13 +53,15 @@ class Source:
         self.moved = 0.0
         self.cards = []
 
-    def load(self, path, view, loading):
-        self.cards.append(dict(loading.card))
+    def load(self, path, loading):
+        self.cards.append(dict(loading.spec.card))
         spec, artifact = SPEC, Artifact(own_graph(), "drawn")
         if path.suffix != ".drawn":
-            spec, artifact = read_export(path, loading.card)
+            spec, artifact = read_export(path, loading.spec.card)
         predictor = YoloPredictor(
-            spec, lambda _: open_session(artifact, runtime=loading.runtime, precision="f32"), "x"
+            spec,
+            lambda _: open_session(artifact, runtime=loading.spec.runtime, precision="f32"),
+            "x",
         )
         description = Description(
             "x", spec.task, spec.class_names, spec.skeletons, spec.input.size, 0.25, 0.7,
@@ -65,7 +69,7 @@ class Source:
         )  # fmt: skip
         return Model(description, predictor, loading.settings)
 
-    def export(self, path, view, loading, precision):
+    def export(self, path, loading, precision):
         return ExportGraph(own_graph(self.moved), spec_to_json(SPEC))
 
 
@@ -77,8 +81,11 @@ def source():
 @pytest.fixture
 def original(tmp_path, monkeypatch, source):
     """Return a model file of the family that is exported here, in an empty working folder."""
-    family = Family("drawn", (), source.load, Path.exists, (".drawn",), source.export)
-    monkeypatch.setattr(module, "locate", lambda name, settings: Located(family, tmp_path / name))
+    family = Family("drawn", (), (".drawn",), Path.exists, model=source.load, export=source.export)
+    for asked in (module, opening):
+        monkeypatch.setattr(
+            asked, "locate", lambda name, settings, files=True: Located(family, tmp_path / name)
+        )
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "tubes.drawn"
     path.write_bytes(b"weights")
@@ -87,7 +94,7 @@ def original(tmp_path, monkeypatch, source):
 
 def write(original, out=None, **choices) -> Exported:
     settings = Settings(cache_dir=original.parent / "cache")
-    return export(original, out, loading=Loading(settings=settings), **choices)
+    return export(ModelSpec(str(original)), out, settings=settings, **choices)
 
 
 def names(folder):
@@ -152,8 +159,8 @@ def test_fp16_may_differ_more(original, source):
 
 def test_the_card_is_for_the_original_alone(original, source):
     settings = Settings(cache_dir=original.parent / "cache")
-    loading = Loading(settings=settings, card={"class_names": ["glue"]})
-    export(original, format="openvino", loading=loading)
+    spec = ModelSpec(str(original), {"class_names": ["glue"]})
+    export(spec, format="openvino", settings=settings)
     assert source.cards == [{"class_names": ["glue"]}, {}]  # original, artefact
 
 
@@ -237,7 +244,7 @@ def test_unknown_choices_say_what_there_is(original, choice, message):
 
 def test_a_pico_model_is_not_exported():
     with pytest.raises(InputError, match=r"already holds its networks as ONNX graphs"):
-        export("person", loading=Loading(settings=Settings()))
+        export(ModelSpec(), settings=Settings())
 
 
 # The comparison

@@ -468,8 +468,8 @@ def test_a_list_has_sixteen_pictures_at_most(server):
 def test_more_detections_than_the_limit_are_cut_to_it():
     from openkeypoints.server.surfaces.roboflow_params import from_body, from_query
 
-    assert from_query({"max_detections": "100000"}).max_detections == 300
-    assert from_body({"max_detections": 100_000}).max_detections == 300
+    assert from_query({"max_detections": "100000"}).request.max_detections == 300
+    assert from_body({"max_detections": 100_000}).request.max_detections == 300
 
 
 def test_a_picture_may_have_so_many_bytes(serve):

@@ -20,7 +20,7 @@ from openkeypoints.train.evaluate import (
     reliability,
 )
 from tests.data import score as reference
-from tests.doubles import FixedFinder, model, view
+from tests.doubles import FixedDetector, model, view
 from tests.drawn import category, dots, write_coco
 
 NAMES = ("left_shoulder", "right_hip", "nose")
@@ -70,7 +70,7 @@ def person():
     shown = view(("person",), {0: Skeleton("three", NAMES)})
     x, y, w, h = BOX
     boxes = [[x + 4, y, x + w, y + h - 6], [0, 60, 70, 138], [100, 2, 130, 30]]
-    return model(FixedFinder(boxes, [0.9, 0.4, 0.2]), shown=shown)
+    return model(FixedDetector(boxes, [0.9, 0.4, 0.2]), shown=shown)
 
 
 @pytest.mark.parametrize("neighbours", [False, True])

@@ -13,7 +13,7 @@ from openkeypoints.settings import Settings
 from openkeypoints.train.coco import read_dataset
 from openkeypoints.train.logs import TILE, RunLog, draw_curves, draw_samples
 from openkeypoints.train.loop import Progress
-from tests.doubles import FixedFinder, model
+from tests.doubles import FixedDetector, model
 from tests.drawn import write_sticks
 
 
@@ -60,7 +60,7 @@ def test_curves_are_a_picture(tmp_path, lines):
 
 def test_samples_are_one_sheet_of_the_pictures_that_have_instances(tmp_path):
     dataset = read_dataset(write_sticks(tmp_path, 7))
-    draw_samples(model(FixedFinder([])), dataset, tmp_path / "sheet.png", count=5)
+    draw_samples(model(FixedDetector([])), dataset, tmp_path / "sheet.png", count=5)
     sheet = read_image(tmp_path / "sheet.png", settings=Settings())
     assert sheet.shape == (2 * TILE, 4 * TILE, 3)
     assert (sheet[TILE:, TILE:] == 255).all()

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from openkeypoints.models.base import Loading
 from openkeypoints.models.graphs.cache import CHECKSUM, notice, seal, whole
+from openkeypoints.models.spec import ModelSpec
 from openkeypoints.runtimes import Artifact, Session, open_session
+from openkeypoints.settings import Settings
 from openkeypoints.weights.locks import locked
 
 LOCK = "lock"
@@ -19,36 +20,36 @@ _SAMPLE = 1 << 16
 """Bytes at the beginning, in the middle and at the end that tell one network from another."""
 
 
-def open_network(artifact: Artifact, loading: Loading) -> Session:
-    """Open a network as the caller of a family chose; see ``runtimes.open_session``.
+def open_network(artifact: Artifact, spec: ModelSpec, settings: Settings) -> Session:
+    """Open a network as a specification says; see ``runtimes.open_session``.
 
     What OpenVINO compiles is kept in the cache folder and is used again where it is whole.
     """
-    with _kept(artifact, loading) as folder:
+    with _kept(artifact, spec, settings) as folder:
         return open_session(
             artifact,
-            runtime=loading.runtime,
-            device=loading.device,
-            precision=loading.precision,
-            threads=loading.settings.threads,
-            streams=loading.settings.streams,
+            runtime=spec.runtime,
+            device=spec.device,
+            precision=spec.precision,
+            threads=settings.threads,
+            streams=settings.streams,
             cache_dir=folder,
         )
 
 
 @contextlib.contextmanager
-def _kept(artifact: Artifact, loading: Loading) -> Iterator[Path | None]:
+def _kept(artifact: Artifact, spec: ModelSpec, settings: Settings) -> Iterator[Path | None]:
     """Lend the folder of a compiled network, None where nothing can be kept.
 
     OpenVINO decides by itself which file of the folder it reads, and believes what it finds. So
     nothing but whole files is left there before, and what it wrote is sealed after. One opener
     holds the folder at a time: a file that another is still writing would look damaged.
     """
-    if loading.runtime not in ("auto", "openvino"):
+    if spec.runtime not in ("auto", "openvino"):
         yield None
         return
-    cache_dir = loading.settings.cache_dir
-    folder = cache_dir / "compiled" / _key(artifact, loading)
+    cache_dir = settings.cache_dir
+    folder = cache_dir / "compiled" / _key(artifact, spec, settings)
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(locked(folder / LOCK))
@@ -84,14 +85,13 @@ def _files(folder: Path) -> dict[Path, int]:
     }
 
 
-def _key(artifact: Artifact, loading: Loading) -> str:
+def _key(artifact: Artifact, spec: ModelSpec, settings: Settings) -> str:
     """Return the folder's name: of a network, by samples of it, and of how it is to run.
 
     OpenVINO names its files by all that counts: two networks that share a folder are told apart
     there. The folder only keeps what has to be checked at an opening small.
     """
-    settings = loading.settings
-    choices = (loading.device, loading.precision, settings.threads, settings.streams)
+    choices = (spec.device, spec.precision, settings.threads, settings.streams)
     name = hashlib.sha256(repr(choices).encode())
     parts: tuple[bytes | Path | None, ...] = (artifact.onnx,)
     if artifact.openvino is not None:

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openkeypoints.errors import InputError
-from openkeypoints.models.base import Description, Family, Loading, Model
-from openkeypoints.models.graphs import open_network
-from openkeypoints.models.pico.finder import PicoFinder
+from openkeypoints.models.family import Family, Loading, OpenedReader
+from openkeypoints.models.pico.detector import PicoDetector
 from openkeypoints.models.pico.reader import PicoReader
 from openkeypoints.models.pico.spec import PicoSpec, spec_from_okp
 from openkeypoints.models.pico.variants import VARIANTS
 from openkeypoints.models.request import share
 from openkeypoints.models.selection import part_of
-from openkeypoints.models.topdown import Finder, ModelFinder, TopDown, View
+from openkeypoints.models.topdown import View
 from openkeypoints.runtimes import Artifact, Session
 from openkeypoints.weights.okp import OkpFile, open_okp
 from openkeypoints.weights.tensors import tensors_from_bytes
@@ -25,44 +24,33 @@ if TYPE_CHECKING:
     from torch import nn
 
 SUFFIX = ".okp"
-CARD_KEYS = frozenset({"class_names", "confidence", "iou_threshold", "licence"})
+CARD_KEYS = frozenset({"class_names", "confidence", "family", "iou_threshold", "licence"})
 """What a caller's card may change of a pico model."""
 
 
-def load(path: Path, model_id: str | None, loading: Loading) -> Model:
-    """Open a ``.okp`` file of this family as a model.
-
-    Args:
-        path: the file.
-        model_id: which of its views; an id that its user gave it, and None, take the first.
-        loading: runtime, device, precision, card, detector and keypoints that the caller chose.
-    """
+def open_detector(path: Path, loading: Loading) -> PicoDetector:
+    """Open the detector of a ``.okp`` file of this family."""
     file = open_okp(path)
-    spec = with_card(spec_from_okp(file), loading)
-    _, view = spec.view(model_id if model_id in spec.views else None)
-    view = _with_class_names(view, loading)
-    if loading.keypoints is not None:
-        view = part_of_view(view, loading.keypoints)
-    finder: Finder
-    if loading.detector is not None:
-        finder = ModelFinder(loading.detector, owned=loading.owns_detector)
-    else:
-        session = _session(file, spec, "detector", loading)
-        finder = PicoFinder(session, spec)
+    spec, view = _described(file, loading)
+    session = _session(file, spec, "detector", loading)
+    return PicoDetector(session, spec, loading.name or str(path), view.class_names)
+
+
+def open_reader(path: Path, loading: Loading) -> OpenedReader:
+    """Open the keypoint network of a ``.okp`` file of this family."""
+    file = open_okp(path)
+    spec, view = _described(file, loading)
+    if loading.spec.keypoints is not None:
+        view = part_of_view(view, loading.spec.keypoints)
     reader = PicoReader(_session(file, spec, "pose", loading), spec)
-    description = Description(
-        id=model_id or str(path),
-        task="keypoint-detection",
-        class_names=view.class_names,
-        skeletons=view.skeletons,
-        input_size=finder.input_size,
-        confidence=spec.confidence,
-        iou_threshold=spec.iou_threshold,
-        licence=spec.licence,
-        card=spec.card,
-    )
-    predictor = TopDown(description.id, view, finder, reader)
-    return Model(description, predictor, loading.settings)
+    return OpenedReader(reader, view, spec.licence, spec.card)
+
+
+def _described(file: OkpFile, loading: Loading) -> tuple[PicoSpec, View]:
+    """Return what a file says, and the view that was asked for: by its id, else the first."""
+    spec = with_card(spec_from_okp(file), loading)
+    _, view = spec.view(loading.name if loading.name in spec.views else None)
+    return spec, _with_class_names(view, loading)
 
 
 def with_card(spec: PicoSpec, loading: Loading) -> PicoSpec:
@@ -71,7 +59,7 @@ def with_card(spec: PicoSpec, loading: Loading) -> PicoSpec:
     Raises:
         InputError: the card has a key that this family does not know.
     """
-    card = dict(loading.card)
+    card = loading.spec.card
     if unknown := sorted(card.keys() - CARD_KEYS):
         raise InputError(
             f"card has {unknown[0]!r}, which a pico model does not take; "
@@ -86,7 +74,7 @@ def with_card(spec: PicoSpec, loading: Loading) -> PicoSpec:
 
 
 def _with_class_names(view: View, loading: Loading) -> View:
-    names = loading.card.get("class_names")
+    names = loading.spec.card.get("class_names")
     if names is None:
         return view
     if not isinstance(names, list | tuple) or len(names) != len(view.class_names):
@@ -114,12 +102,13 @@ def _session(file: OkpFile, spec: PicoSpec, part: str, loading: Loading) -> Sess
         name = f"{part}.safetensors"
         return build(part, spec.networks[part], tensors_from_bytes(file.read(name), name))
 
-    artifact = Artifact(
-        onnx=file.read(f"{part}.onnx"),
-        name=f"{file.path.name}:{part}",
-        torch_module=torch_module,
+    return loading.session(
+        Artifact(
+            onnx=file.read(f"{part}.onnx"),
+            name=f"{file.path.name}:{part}",
+            torch_module=torch_module,
+        )
     )
-    return open_network(artifact, loading)
 
 
 def recognises(path: Path) -> bool:
@@ -129,4 +118,11 @@ def recognises(path: Path) -> bool:
     return open_okp(path).model.get("family") == "pico"
 
 
-FAMILY = Family("pico", VARIANTS, load, recognises, reads=(SUFFIX,))
+FAMILY = Family(
+    "pico",
+    VARIANTS,
+    reads=(SUFFIX,),
+    recognises=recognises,
+    detector=open_detector,
+    reader=open_reader,
+)

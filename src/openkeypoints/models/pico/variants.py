@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from openkeypoints.models.base import Variant
+from openkeypoints.models.family import Variant
 
 PERSON_FILE = Path(__file__).with_name("person.okp")
 PERSON_SHA256 = "fc3eb5024a90686d4dc762eb9823eb4156a1be0fb4e576e17d4cedbd16f5e805"

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from openkeypoints.errors import InputError
-from openkeypoints.models.base import Description, ExportGraph, Family, Loading, Model
-from openkeypoints.models.graphs import open_network
+from openkeypoints.models.base import Description, Model
+from openkeypoints.models.family import ExportGraph, Family, Loading
 from openkeypoints.models.selection import part_of
 from openkeypoints.models.yolo import checkpoint, exports
 from openkeypoints.models.yolo.cards import with_card
@@ -25,41 +25,36 @@ def recognises(path: Path) -> bool:
     return exports.recognises(path) or (path.is_file() and checkpoint.recognises(path))
 
 
-def load(path: Path, variant_id: str | None, loading: Loading) -> Model:
+def load(path: Path, loading: Loading) -> Model:
     """Open a checkpoint or an export as a model.
 
     Args:
         path: the file or folder.
-        variant_id: id of the catalogue under which it was asked for, None for a path.
         loading: runtime, device, precision, card and keypoints that the caller chose.
     """
-    if loading.detector is not None:
-        raise InputError(
-            "detector is for models that read crops: a YOLO model finds its instances itself."
-        )
+    card = loading.spec.card
     artifact: Callable[[Head], Artifact]
     if exports.recognises(path):
-        spec, graph = exports.read_export(path, loading.card)
+        spec, graph = exports.read_export(path, card)
         artifact = lambda _: graph  # noqa: E731  # as short as what it says
     else:
         converted = Conversion(path, loading.settings)
-        spec = with_card(converted.spec, loading.card)
+        spec = with_card(converted.spec, card)
         artifact = lambda head: Artifact(converted.graph(head), f"{path.name}:{head}")  # noqa: E731
     if loading.licence is not None:
         spec = replace(spec, licence=loading.licence)
-    if loading.keypoints is not None:
-        spec = _with_part(spec, loading.keypoints)
-    name = variant_id or str(path)
-    predictor = YoloPredictor(spec, lambda head: open_network(artifact(head), loading), name)
+    if loading.spec.keypoints is not None:
+        spec = _with_part(spec, loading.spec.keypoints)
+    name = loading.name or str(path)
+    predictor = YoloPredictor(spec, lambda head: loading.session(artifact(head)), name)
     return Model(_description(name, spec), predictor, loading.settings)
 
 
-def export(path: Path, variant_id: str | None, loading: Loading, precision: str) -> ExportGraph:  # noqa: ARG001
+def export(path: Path, loading: Loading, precision: str) -> ExportGraph:
     """Return the default head of a checkpoint as the graph of an export.
 
     Args:
         path: the checkpoint.
-        variant_id: as in :func:`load`.
         loading: settings, and the card that the artefact takes over.
         precision: of the stored weights, ``f32`` or ``fp16``.
 
@@ -69,7 +64,7 @@ def export(path: Path, variant_id: str | None, loading: Loading, precision: str)
     if exports.recognises(path):
         raise InputError(f"{path.name} is an export already: name the checkpoint it was made from.")
     converted = Conversion(path, loading.settings)
-    spec = with_card(converted.spec, loading.card)
+    spec = with_card(converted.spec, loading.spec.card)
     head = next(iter(spec.outputs))
     plain = replace(
         spec, input=replace(spec.input, threshold=""), outputs={head: spec.outputs[head]}
@@ -97,4 +92,11 @@ def _description(name: str, spec: YoloSpec) -> Description:
     )
 
 
-FAMILY = Family("yolo", VARIANTS, load, recognises, reads=(".pt", ".onnx", ".xml"), export=export)
+FAMILY = Family(
+    "yolo",
+    VARIANTS,
+    reads=(".pt", ".onnx", ".xml"),
+    recognises=recognises,
+    model=load,
+    export=export,
+)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from openkeypoints.models.base import Task, Variant
+from openkeypoints.models.base import Task
+from openkeypoints.models.family import Variant
 from openkeypoints.weights.refs import WeightRef
 
 LICENCE = "AGPL-3.0"

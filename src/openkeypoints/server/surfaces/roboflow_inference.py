@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from openkeypoints.engine import Call, Loaded
 from openkeypoints.errors import InputError, OpenKeypointsError, OverloadedError
-from openkeypoints.models import InferOptions, Model
+from openkeypoints.models import Model
 from openkeypoints.server.config import id_fault
 from openkeypoints.server.context import Caller, context_of, infer, unless_gone
 from openkeypoints.server.surfaces.roboflow_answers import (
@@ -105,7 +105,7 @@ async def answer_pictures(
     asked = replace(
         wanted.request,
         class_filter=_known(wanted.request.class_filter, model.model),
-        options=_honoured(wanted.request.options, model.model),
+        options=wanted.request.options.only(model.model.honours),
     )
     call = Call(model.id, tuple(pictures), asked, orient=wanted.orient)
     answer = await infer(request, call)
@@ -123,12 +123,3 @@ def _known(classes: Sequence[str | int] | None, model: Model) -> tuple[str | int
     if classes is None:
         return None
     return tuple(name for name in classes if name in model.class_names)
-
-
-def _honoured(options: InferOptions, model: Model) -> InferOptions:
-    """Return the options without those that have no meaning for the model: clients send all."""
-    unknown = options.chosen() - model.honours
-    if not unknown:
-        return options
-    default = InferOptions()
-    return replace(options, **{name: getattr(default, name) for name in unknown})

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from openkeypoints.errors import NotFoundError
-from openkeypoints.models.base import Loading
+from openkeypoints.models.family import Loading
 from openkeypoints.models.graphs import open_network
 from openkeypoints.models.graphs.cache import CHECKSUM, seal
+from openkeypoints.models.spec import ModelSpec
 from openkeypoints.runtimes import Artifact
 from openkeypoints.settings import Settings
 from tests.unit.runtimes.graphs import graph, picture, tiny, weights
@@ -21,7 +22,8 @@ IMAGE = {"image": picture(1, 16, 16)}
 @pytest.fixture
 def loading(tmp_path):
     settings = Settings(cache_dir=tmp_path / "cache")
-    return Loading(settings=settings, runtime="openvino", device="cpu", precision="f32")
+    spec = ModelSpec(runtime="openvino", device="cpu", precision="f32")
+    return Loading(spec, settings)
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def expected(loading):
 
 
 def answer(loading, artifact=None):
-    return open_network(artifact or tiny(), loading).run(IMAGE)["maps"]
+    return open_network(artifact or tiny(), loading.spec, loading.settings).run(IMAGE)["maps"]
 
 
 def only(compiled):

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from openkeypoints.errors import InputError, WeightsError
-from openkeypoints.models import InferOptions, get_model
-from openkeypoints.models.base import Loading
-from openkeypoints.models.pico import load, part_of_view
+from openkeypoints.errors import InputError, RuntimeUnavailableError, WeightsError
+from openkeypoints.models import InferOptions, ModelSpec, Request, get_model, open_model
+from openkeypoints.models.pico import part_of_view
 from openkeypoints.models.pico.network import KeypointNetwork, build, load_weights
 from openkeypoints.settings import Settings
 from openkeypoints.skeletons import load_skeleton
 from openkeypoints.weights.okp import open_okp, write_okp
-from tests.doubles import FixedFinder, model, view
+from tests.doubles import FixedDetector, model, view
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
 BOXES = InferOptions(boxes=[np.array([[5, 5, 40, 55], [30, 2, 78, 50]], np.float32)])
@@ -29,11 +28,6 @@ def person(tiny_okp):
         yield opened
 
 
-@pytest.fixture
-def loading(tmp_path):
-    return Loading(settings=Settings(cache_dir=tmp_path))
-
-
 def given(opened):
     (found,) = opened.infer(PICTURE, options=BOXES)
     return found
@@ -43,8 +37,9 @@ def test_a_path_opens_the_first_view(person):
     assert person.skeletons[0].keypoints == NAMES[:17]
 
 
-def test_the_other_view_of_the_same_file_shows_more_of_the_same(tiny_okp, person, loading):
-    with load(tiny_okp, "person-19", loading) as more:
+def test_the_other_view_of_the_same_file_shows_more_of_the_same(tiny_okp, person):
+    spec = ModelSpec(str(tiny_okp))
+    with open_model(spec, Settings.from_env(), name="person-19") as more:
         every, some = given(more), given(person)
     assert more.id == "person-19"
     assert every.keypoints.shape == (2, 19, 2)
@@ -113,7 +108,7 @@ def test_a_card_that_does_not_fit_is_refused(tiny_okp, wrong):
 
 
 def test_another_model_may_find_the_boxes(tiny_okp):
-    finder = FixedFinder([[10, 5, 60, 50]])
+    finder = FixedDetector([[10, 5, 60, 50]])
     with get_model(tiny_okp, detector=model(finder)) as joined:
         (found,) = joined.infer(PICTURE)
     assert found.boxes.tolist() == [[10, 5, 60, 50]]
@@ -123,10 +118,10 @@ def test_another_model_may_find_the_boxes(tiny_okp):
 def test_a_detector_may_be_named_by_path_and_then_belongs_to_the_model(tiny_okp, person):
     with get_model(tiny_okp, detector=tiny_okp) as joined:
         (mine,), (same,) = joined.infer(PICTURE), person.infer(PICTURE)
-        inner = joined.predictor.finder._model
+        inner = joined.predictor.detector
     assert np.array_equal(mine.boxes, same.boxes)
-    with pytest.raises(Exception, match="closed"):
-        inner.infer(PICTURE, options=BOXES)
+    with pytest.raises(RuntimeUnavailableError, match="closed"):
+        inner.detect([PICTURE], Request())
 
 
 def test_a_detector_of_another_kind_is_refused(tiny_okp):

@@ -9,7 +9,7 @@ import pytest
 
 from openkeypoints.errors import InputError
 from openkeypoints.geometry import letterbox
-from openkeypoints.models.pico.finder import PicoFinder, fit
+from openkeypoints.models.pico.detector import PicoDetector, fit
 from openkeypoints.models.request import InferOptions, Request
 from tests.drawn import dots, find_dot
 
@@ -46,26 +46,30 @@ class DotSession:
 
 def spec(size_exponent=0.0):
     return SimpleNamespace(
-        detector_size=(256, 256), confidence=0.3, iou_threshold=0.6, size_exponent=size_exponent
+        detector_size=(256, 256),
+        confidence=0.3,
+        iou_threshold=0.6,
+        licence="none",
+        size_exponent=size_exponent,
     )
 
 
 def find(size, point, *, options=None, confidence=None, class_ids=None, blue=()):
     session = DotSession()
-    finder = PicoFinder(session, spec())
+    detector = PicoDetector(session, spec(), "double", ("a", "b"))
     request = Request(confidence, class_filter=class_ids, options=options or InferOptions())
     picture = dots(size, [point, *blue], radius=max(size) / 50)
-    (found,), _ = finder.find([picture], request)
+    (found,) = detector.detect([picture], request)
     return found, session.sizes[0]
 
 
 def test_the_size_of_a_box_counts_where_the_model_says_so():
-    plain = PicoFinder(DotSession(), spec())
-    weighed = PicoFinder(DotSession(), spec(0.25))
+    plain = PicoDetector(DotSession(), spec(), "double", ("a", "b"))
+    weighed = PicoDetector(DotSession(), spec(0.25), "double", ("a", "b"))
     request = Request(0.1)
     picture = dots((640, 480), [(320, 240)], radius=13)
-    (first,), _ = plain.find([picture], request)
-    (second,), _ = weighed.find([picture], request)
+    (first,) = plain.detect([picture], request)
+    (second,) = weighed.detect([picture], request)
     covered = np.prod(first.boxes[0, 2:] - first.boxes[0, :2]) / (640 * 480)
     assert np.array_equal(first.boxes, second.boxes)
     assert second.scores[0] == pytest.approx(first.scores[0] * covered**0.25, rel=0.02)

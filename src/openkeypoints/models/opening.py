@@ -1,0 +1,204 @@
+"""The one way from a specification to a loaded model."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from openkeypoints.errors import InputError, NotFoundError, WeightsError
+from openkeypoints.models.base import Description, Model
+from openkeypoints.models.catalogue import families, family, unknown_model, variants
+from openkeypoints.models.family import Family, Loading
+from openkeypoints.models.spec import ModelSpec
+from openkeypoints.models.topdown import Detector, ModelDetector, TopDown, detector_of
+from openkeypoints.settings import Settings
+from openkeypoints.weights import OWNERS_LICENCE, WeightRef, cached, check_licence, fetch
+from openkeypoints.weights.okp import open_okp
+from openkeypoints.weights.safe import read_pickle
+
+OKP_SUFFIX = ".okp"
+PICKLED = (".pt", ".pth", ".ckpt")
+MODEL_ID = re.compile(r"[\w-][\w.-]*", re.ASCII)
+ROBOFLOW_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+"""Two segments: a project and a version, or a workspace and a model."""
+
+
+def open_model(
+    spec: ModelSpec,
+    settings: Settings,
+    *,
+    detector: Model | None = None,
+    name: str | None = None,
+    files: bool = True,
+) -> Model:
+    """Open a model.
+
+    Args:
+        spec: what and how.
+        settings: cache folder, keys, limits, threads.
+        detector: a loaded model whose boxes are taken in place of those of ``spec.detector``; it
+            stays open when the model is closed.
+        name: what the model is called; default: its id in the catalogue, or its path.
+        files: False takes ``spec.model`` for a name alone, whatever lies at a path of that name:
+            for names that come from other people.
+
+    Raises:
+        OpenKeypointsError: see ``get_model``.
+    """
+    found = locate(spec.model, settings, files=files)
+    loading = Loading(spec, settings, name or found.id, found.licence)
+    with ExitStack() as undo:
+        if found.family.model is None:
+            model = _top_down(found, loading, detector, undo)
+        elif detector is not None or spec.detector is not None:
+            raise InputError(
+                f"detector is for models that read crops: a {found.family.name} model finds its "
+                "instances itself."
+            )
+        else:
+            model = found.family.model(found.path, loading)
+            undo.callback(model.close)
+        check_licence(model.id, model.licence, settings)
+        undo.pop_all()
+    return model
+
+
+def open_detector(spec: ModelSpec, settings: Settings) -> Detector:
+    """Open what finds the boxes of a model, and nothing else of it.
+
+    Raises:
+        InputError: the model finds no boxes itself.
+        OpenKeypointsError: see ``get_model``.
+    """
+    if spec.detector is not None:
+        return open_detector(spec.detector, settings)
+    found = locate(spec.model, settings)
+    if found.family.model is not None:
+        return ModelDetector(open_model(spec, settings))
+    if found.family.detector is None:
+        raise InputError(
+            f"{spec.model!r} reads the keypoints of given boxes and finds none itself: name a "
+            "detector."
+        )
+    opened = found.family.detector(found.path, Loading(spec, settings, found.id, found.licence))
+    with ExitStack() as undo:
+        undo.callback(opened.close)
+        check_licence(opened.id, opened.licence, settings)
+        undo.pop_all()
+    return opened
+
+
+def _top_down(found: Located, loading: Loading, lent: Model | None, undo: ExitStack) -> Model:
+    """Join the crop network of a file with a detector: one that was named, or the file's own."""
+    if found.family.reader is None:
+        raise WeightsError(f"The family {found.family.name} has nothing that opens {found.path}.")
+    reader, view, licence, card = found.family.reader(found.path, loading)
+    undo.callback(reader.close)
+    detector: Detector | None = None
+    if lent is not None:
+        detector = detector_of(lent)
+    elif loading.spec.detector is not None:
+        detector = open_detector(loading.spec.detector, loading.settings)
+    elif found.family.detector is not None:
+        detector = found.family.detector(found.path, loading)
+    if detector is not None and lent is None:
+        undo.callback(detector.close)
+    name = loading.name or str(found.path)
+    predictor = TopDown(name, view, detector, reader, owns_detector=lent is None)
+    description = Description(
+        id=name,
+        task="keypoint-detection",
+        class_names=view.class_names,
+        skeletons=view.skeletons,
+        input_size=reader.crop.size if detector is None else detector.input_size,
+        confidence=0.0 if detector is None else detector.confidence,
+        iou_threshold=1.0 if detector is None else detector.iou_threshold,
+        licence=licence,
+        card=card,
+    )
+    return Model(description, predictor, loading.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where the weights of a model are.
+
+    Attributes:
+        family: that reads them.
+        path: the file or folder.
+        id: of the catalogue, or the name that it was asked for; None for a path.
+        licence: as the catalogue says, None where only the file may know.
+    """
+
+    family: Family
+    path: Path
+    id: str | None = None
+    licence: str | None = None
+
+
+def locate(name: str, settings: Settings, *, files: bool = True) -> Located:
+    """Find the weights of a path or a name; an existing file wins over a name.
+
+    What has a name and is not here is fetched.
+
+    Args:
+        name: path, or id or alias of the catalogue, or id of a model at Roboflow.
+        settings: cache folder, key, allowed licences.
+        files: False takes it for a name alone, whatever lies at a path of that name.
+
+    Raises:
+        UnknownModelError, NotFoundError: no such id or file.
+        DownloadError, OfflineError, LicenceError: see ``weights.fetch``.
+        WeightsError: the file is of no family that this version knows.
+    """
+    path = Path(name)
+    if files and path.is_file():
+        return Located(_family_of(path), path)
+    if files and path.is_dir() and (record := _recognise(path)) is not None:
+        return Located(record, path)
+    if (row := variants().get(name)) is None:
+        return _from_owner(name, settings, files=files)
+    if row.file is not None:
+        check_licence(row.id, row.licence, settings)
+        return Located(family(row.family), row.file, row.id, row.licence)
+    found = fetch(row.id, row.refs, settings, licence=row.licence)
+    return Located(_family_of(found), found, row.id, row.licence)
+
+
+def _from_owner(name: str, settings: Settings, *, files: bool) -> Located:
+    """Return a model that is in no catalogue: registered by the user, or somebody's at Roboflow."""
+    path = Path(name)
+    if files and path.is_dir():
+        raise WeightsError(f"The folder {name} holds no model that this version reads.")
+    if path.suffix.lower() in _suffixes():
+        raise NotFoundError(f"No model file at {path}.")
+    if ROBOFLOW_ID.fullmatch(name):
+        found = fetch(name, (WeightRef("roboflow", name),), settings, licence=OWNERS_LICENCE)
+        return Located(_family_of(found), found, name, OWNERS_LICENCE)
+    if MODEL_ID.fullmatch(name) is None or (registered := cached(name, (), settings)) is None:
+        raise unknown_model(name)
+    return Located(_family_of(registered), registered, name)
+
+
+def _family_of(path: Path) -> Family:
+    if (record := _recognise(path)) is not None:
+        return record
+    if path.suffix.lower() == OKP_SUFFIX:
+        # It names a family that is not here: that error says more.
+        return family(str(open_okp(path).model.get("family")))
+    if path.suffix.lower() in PICKLED:
+        # A damaged or unsafe file looks like none of a family: its reader says what is wrong.
+        read_pickle(path)
+    raise WeightsError(
+        f"{path.name} is no model file that this version reads; it reads {', '.join(_suffixes())}."
+    )
+
+
+def _recognise(path: Path) -> Family | None:
+    return next((f for f in map(family, families()) if f.recognises(path)), None)
+
+
+def _suffixes() -> list[str]:
+    return [suffix for name in families() for suffix in family(name).reads]
