@@ -17,12 +17,11 @@ from openkeypoints.cli.progress import Transfer
 from openkeypoints.cli.tables import bytes_text, listing, table
 from openkeypoints.errors import InputError, UnknownModelError
 from openkeypoints.models import (
-    FAMILIES,
     Variant,
-    family,
     find_variant,
     list_models,
 )
+from openkeypoints.models.catalogue import endings
 from openkeypoints.models.opening import ROBOFLOW_ID
 from openkeypoints.settings import Settings
 from openkeypoints.weights import (
@@ -197,8 +196,7 @@ def _row(name: str, settings: Settings, *, new: bool = False) -> _Row:
     try:
         variant = find_variant(name)
     except UnknownModelError:
-        endings = tuple(ending for known in FAMILIES for ending in family(known).reads)
-        at_roboflow = ROBOFLOW_ID.fullmatch(name) and not name.lower().endswith(endings)
+        at_roboflow = ROBOFLOW_ID.fullmatch(name) and not name.lower().endswith((*endings(),))
         if not (new or at_roboflow or name in known_ids(settings)):
             raise
         refs = (WeightRef("roboflow", name),) if at_roboflow else ()

@@ -46,6 +46,11 @@ def _installed() -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
 
 
+def endings() -> list[str]:
+    """Return the endings of all files that are read."""
+    return list(dict.fromkeys(end for name in families() for end in family(name).reads))
+
+
 def list_models() -> list[Variant]:
     """Return the catalogue: every named model, in the order of the families."""
     return [variant for name in families() for variant in family(name).variants]

@@ -144,8 +144,8 @@ def export(
         raise unknown("format", format, FORMATS)
     if precision not in PRECISIONS:
         raise _no_precision(precision)
-    located = locate(spec.model, settings)
-    family, path = located.family, located.path
+    located = locate(spec, settings)
+    family, path = located.family, located.facts.path
     if family.export is None:
         raise _no_export(spec.model, family, path)
     if not path.is_file():
@@ -154,7 +154,7 @@ def export(
     job = _Job(family, path, loading, format, precision, sha256_of(path))
     target = _target(job, spec.model, out)
     _check_target(job, target, overwrite=overwrite)
-    graph = family.export(path, loading, precision)
+    graph = family.export(located.facts, loading, precision)
     with tempfile.TemporaryDirectory(dir=_existing(target.parent), prefix=".okp-export-") as folder:
         made = _write(job, graph, Path(folder))
         difference, runtimes = _compare(job, made)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from openkeypoints.models.base import Model, Task
 from openkeypoints.models.crops import CropReader
+from openkeypoints.models.facts import Claim, FileFacts
 from openkeypoints.models.graphs import open_network
 from openkeypoints.models.spec import ModelSpec
 from openkeypoints.models.topdown import Detector, View
@@ -104,7 +105,7 @@ class Family:
         name: of the family, as in ``model.json``.
         variants: its rows.
         reads: endings of its files, for messages.
-        recognises: tells cheaply whether a file or folder is of this family.
+        claims: says whether a file is of this family, and how surely.
         model: opens a file as a model of one stage.
         detector: opens the detector of a file of two halves.
         reader: opens the crop network of a file.
@@ -116,8 +117,8 @@ class Family:
     name: str
     variants: tuple[Variant, ...]
     reads: tuple[str, ...]
-    recognises: Callable[[Path], bool]
-    model: Callable[[Path, Loading], Model] | None = None
-    detector: Callable[[Path, Loading], Detector] | None = None
-    reader: Callable[[Path, Loading], OpenedReader] | None = None
-    export: Callable[[Path, Loading, str], ExportGraph] | None = None
+    claims: Callable[[FileFacts], Claim | None]
+    model: Callable[[FileFacts, Loading], Model] | None = None
+    detector: Callable[[FileFacts, Loading], Detector] | None = None
+    reader: Callable[[FileFacts, Loading], OpenedReader] | None = None
+    export: Callable[[FileFacts, Loading, str], ExportGraph] | None = None

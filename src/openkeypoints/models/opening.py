@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from openkeypoints.errors import InputError, NotFoundError, WeightsError
 from openkeypoints.models.base import Description, Model
-from openkeypoints.models.catalogue import families, family, unknown_model, variants
+from openkeypoints.models.catalogue import endings, families, family, unknown_model, variants
+from openkeypoints.models.facts import FileFacts, read_facts, unclaimed
 from openkeypoints.models.family import Family, Loading
 from openkeypoints.models.spec import ModelSpec
 from openkeypoints.models.topdown import Detector, ModelDetector, TopDown, detector_of
 from openkeypoints.settings import Settings
 from openkeypoints.weights import OWNERS_LICENCE, WeightRef, cached, check_licence, fetch
-from openkeypoints.weights.okp import open_okp
 from openkeypoints.weights.safe import read_pickle
 
-OKP_SUFFIX = ".okp"
-PICKLED = (".pt", ".pth", ".ckpt")
 MODEL_ID = re.compile(r"[\w-][\w.-]*", re.ASCII)
 ROBOFLOW_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 """Two segments: a project and a version, or a workspace and a model."""
@@ -47,7 +47,7 @@ def open_model(
     Raises:
         OpenKeypointsError: see ``get_model``.
     """
-    found = locate(spec.model, settings, files=files)
+    found = locate(spec, settings, files=files)
     loading = Loading(spec, settings, name or found.id, found.licence)
     with ExitStack() as undo:
         if found.family.model is None:
@@ -58,7 +58,7 @@ def open_model(
                 "instances itself."
             )
         else:
-            model = found.family.model(found.path, loading)
+            model = found.family.model(found.facts, loading)
             undo.callback(model.close)
         check_licence(model.id, model.licence, settings)
         undo.pop_all()
@@ -74,7 +74,7 @@ def open_detector(spec: ModelSpec, settings: Settings) -> Detector:
     """
     if spec.detector is not None:
         return open_detector(spec.detector, settings)
-    found = locate(spec.model, settings)
+    found = locate(spec, settings)
     if found.family.model is not None:
         return ModelDetector(open_model(spec, settings))
     if found.family.detector is None:
@@ -82,7 +82,7 @@ def open_detector(spec: ModelSpec, settings: Settings) -> Detector:
             f"{spec.model!r} reads the keypoints of given boxes and finds none itself: name a "
             "detector."
         )
-    opened = found.family.detector(found.path, Loading(spec, settings, found.id, found.licence))
+    opened = found.family.detector(found.facts, Loading(spec, settings, found.id, found.licence))
     with ExitStack() as undo:
         undo.callback(opened.close)
         check_licence(opened.id, opened.licence, settings)
@@ -93,8 +93,10 @@ def open_detector(spec: ModelSpec, settings: Settings) -> Detector:
 def _top_down(found: Located, loading: Loading, lent: Model | None, undo: ExitStack) -> Model:
     """Join the crop network of a file with a detector: one that was named, or the file's own."""
     if found.family.reader is None:
-        raise WeightsError(f"The family {found.family.name} has nothing that opens {found.path}.")
-    reader, view, licence, card = found.family.reader(found.path, loading)
+        raise WeightsError(
+            f"The family {found.family.name} has nothing that opens {found.facts.path}."
+        )
+    reader, view, licence, card = found.family.reader(found.facts, loading)
     undo.callback(reader.close)
     detector: Detector | None = None
     if lent is not None:
@@ -102,10 +104,10 @@ def _top_down(found: Located, loading: Loading, lent: Model | None, undo: ExitSt
     elif loading.spec.detector is not None:
         detector = open_detector(loading.spec.detector, loading.settings)
     elif found.family.detector is not None:
-        detector = found.family.detector(found.path, loading)
+        detector = found.family.detector(found.facts, loading)
     if detector is not None and lent is None:
         undo.callback(detector.close)
-    name = loading.name or str(found.path)
+    name = loading.name or str(found.facts.path)
     predictor = TopDown(name, view, detector, reader, owns_detector=lent is None)
     description = Description(
         id=name,
@@ -123,82 +125,106 @@ def _top_down(found: Located, loading: Loading, lent: Model | None, undo: ExitSt
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where the weights of a model are.
+    """Where the weights of a model are, and whose they are.
 
     Attributes:
         family: that reads them.
-        path: the file or folder.
+        facts: of the file or folder.
         id: of the catalogue, or the name that it was asked for; None for a path.
         licence: as the catalogue says, None where only the file may know.
     """
 
     family: Family
-    path: Path
+    facts: FileFacts
     id: str | None = None
     licence: str | None = None
 
 
-def locate(name: str, settings: Settings, *, files: bool = True) -> Located:
+def locate(spec: ModelSpec, settings: Settings, *, files: bool = True) -> Located:
     """Find the weights of a path or a name; an existing file wins over a name.
 
     What has a name and is not here is fetched.
 
     Args:
-        name: path, or id or alias of the catalogue, or id of a model at Roboflow.
+        spec: names the model; its card may name the family.
         settings: cache folder, key, allowed licences.
-        files: False takes it for a name alone, whatever lies at a path of that name.
+        files: False takes the model for a name alone, whatever lies at a path of that name.
 
     Raises:
         UnknownModelError, NotFoundError: no such id or file.
         DownloadError, OfflineError, LicenceError: see ``weights.fetch``.
-        WeightsError: the file is of no family that this version knows.
+        WeightsError: the file is of no family that this version knows, or of two.
     """
-    path = Path(name)
+    name, path = spec.model, Path(spec.model)
     if files and path.is_file():
-        return Located(_family_of(path), path)
-    if files and path.is_dir() and (record := _recognise(path)) is not None:
-        return Located(record, path)
-    if (row := variants().get(name)) is None:
-        return _from_owner(name, settings, files=files)
+        return _recognised(path, spec)
+    row = variants().get(name)
+    if files and path.is_dir() and (row is None or is_model_folder(path)):
+        return _recognised(path, spec)
+    if row is None:
+        return _from_owner(name, spec, settings)
     if row.file is not None:
         check_licence(row.id, row.licence, settings)
-        return Located(family(row.family), row.file, row.id, row.licence)
+        return Located(family(row.family), read_facts(row.file), row.id, row.licence)
     found = fetch(row.id, row.refs, settings, licence=row.licence)
-    return Located(_family_of(found), found, row.id, row.licence)
+    return replace(_recognised(found, spec), id=row.id, licence=row.licence)
 
 
-def _from_owner(name: str, settings: Settings, *, files: bool) -> Located:
+def _from_owner(name: str, spec: ModelSpec, settings: Settings) -> Located:
     """Return a model that is in no catalogue: registered by the user, or somebody's at Roboflow."""
     path = Path(name)
-    if files and path.is_dir():
-        raise WeightsError(f"The folder {name} holds no model that this version reads.")
-    if path.suffix.lower() in _suffixes():
+    if path.suffix.lower() in endings():
         raise NotFoundError(f"No model file at {path}.")
     if ROBOFLOW_ID.fullmatch(name):
         found = fetch(name, (WeightRef("roboflow", name),), settings, licence=OWNERS_LICENCE)
-        return Located(_family_of(found), found, name, OWNERS_LICENCE)
+        return replace(_recognised(found, spec), id=name, licence=OWNERS_LICENCE)
     if MODEL_ID.fullmatch(name) is None or (registered := cached(name, (), settings)) is None:
         raise unknown_model(name)
-    return Located(_family_of(registered), registered, name)
+    return replace(_recognised(registered, spec), id=name)
 
 
-def _family_of(path: Path) -> Family:
-    if (record := _recognise(path)) is not None:
-        return record
-    if path.suffix.lower() == OKP_SUFFIX:
-        # It names a family that is not here: that error says more.
-        return family(str(open_okp(path).model.get("family")))
-    if path.suffix.lower() in PICKLED:
+def _recognised(path: Path, spec: ModelSpec) -> Located:
+    facts = read_facts(path)
+    return Located(family_of(facts, spec.card), facts)
+
+
+def family_of(facts: FileFacts, card: Mapping[str, Any]) -> Family:
+    """Return whose file it is: as the card says, else its own record, else the surest claim.
+
+    Raises:
+        InputError: the card names a family that this version does not know.
+        WeightsError: nobody claims the file, or two do and are equally sure.
+    """
+    if "family" in card:
+        return _named_in_card(card["family"])
+    if (named := facts.record.get("family")) is not None or facts.kind == "okp":
+        return family(str(named))
+    claims = {name: claim for name in families() if (claim := family(name).claims(facts))}
+    best = {n: c for n, c in claims.items() if c.sure} or claims
+    if len(best) == 1:
+        return family(next(iter(best)))
+    if best:
+        words = " and ".join(f"{name} ({best[name].reason})" for name in sorted(best))
+        raise WeightsError(
+            f"{facts.path.name} could be of the families {words}: say which in a card, "
+            f"'family: {min(best)}'."
+        )
+    if facts.kind == "pickle":
         # A damaged or unsafe file looks like none of a family: its reader says what is wrong.
-        read_pickle(path)
-    raise WeightsError(
-        f"{path.name} is no model file that this version reads; it reads {', '.join(_suffixes())}."
-    )
+        read_pickle(facts.path)
+    raise unclaimed(facts, endings())
 
 
-def _recognise(path: Path) -> Family | None:
-    return next((f for f in map(family, families()) if f.recognises(path)), None)
+def _named_in_card(name: object) -> Family:
+    if name not in families():
+        raise InputError(
+            f"card has family {name!r}, which this version does not know; "
+            f"it knows {', '.join(sorted(families()))}."
+        )
+    return family(str(name))
 
 
-def _suffixes() -> list[str]:
-    return [suffix for name in families() for suffix in family(name).reads]
+def is_model_folder(path: Path) -> bool:
+    """Tell whether a folder is claimed by any family, whatever the catalogue calls so too."""
+    facts = read_facts(path)
+    return any(family(name).claims(facts) for name in families())

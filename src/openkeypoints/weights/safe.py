@@ -20,7 +20,7 @@ from openkeypoints.weights.inert import Budget, Node, Pending
 from openkeypoints.weights.opcodes import Machine
 from openkeypoints.weights.stand_ins import StandIns
 
-__all__ = ["Node", "is_pickle_archive", "mentions", "read_pickle", "state_dict"]
+__all__ = ["Node", "pickle_of", "read_pickle", "state_dict"]
 
 MAX_TREE = 2_000_000
 """Values in the tree, shared ones counted at each place: what walking all of it would visit."""
@@ -50,23 +50,13 @@ def read_pickle(path: Path) -> Any:
     return tree
 
 
-def is_pickle_archive(path: Path) -> bool:
-    """Whether a file is a checkpoint that :func:`read_pickle` may be able to read."""
-    return _pickle_of(path) is not None
-
-
-def mentions(path: Path, text: bytes) -> bool:
-    """Whether the pickle of a checkpoint contains a text; False for every other file."""
-    data = _pickle_of(path)
-    return data is not None and text in data
-
-
-def _pickle_of(path: Path) -> bytes | None:
+def pickle_of(path: Path) -> bytes:
+    """Return the bytes of a checkpoint's pickle, none where :func:`read_pickle` cannot read it."""
     try:
         with open_archive(path) as archive:
             return archive.pickle
     except (WeightsError, NotFoundError):
-        return None
+        return b""
 
 
 def state_dict(node: Node) -> dict[str, NDArray[Any]]:

@@ -54,6 +54,19 @@ def _ordered(tensors: Arrays) -> dict[str, NDArray[Any]]:
     return {name: np.asarray(array, order="C") for name, array in tensors.items()}
 
 
+def tensor_names(path: Path) -> frozenset[str]:
+    """Return the names in a safetensors file, without reading its arrays.
+
+    Raises:
+        WeightsError: it is no whole safetensors file.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            return frozenset(file.keys())
+    except SafetensorError as error:
+        raise WeightsError(f"{path.name} is no whole safetensors file ({error}).") from error
+
+
 def read_note(path: Path) -> str:
     """Return the note of a file that :func:`write_tensors` wrote, without reading its arrays."""
     try:

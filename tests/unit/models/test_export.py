@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,6 +13,7 @@ from openkeypoints.models import Model, ModelSpec, opening
 from openkeypoints.models import export as module
 from openkeypoints.models.base import Description
 from openkeypoints.models.export import Exported, difference, export
+from openkeypoints.models.facts import FileFacts
 from openkeypoints.models.family import ExportGraph, Family
 from openkeypoints.models.opening import Located
 from openkeypoints.models.yolo.exports import read_export
@@ -53,7 +53,8 @@ class Source:
         self.moved = 0.0
         self.cards = []
 
-    def load(self, path, loading):
+    def load(self, facts, loading):
+        path = facts.path
         self.cards.append(dict(loading.spec.card))
         spec, artifact = SPEC, Artifact(own_graph(), "drawn")
         if path.suffix != ".drawn":
@@ -69,7 +70,7 @@ class Source:
         )  # fmt: skip
         return Model(description, predictor, loading.settings)
 
-    def export(self, path, loading, precision):
+    def export(self, facts, loading, precision):
         return ExportGraph(own_graph(self.moved), spec_to_json(SPEC))
 
 
@@ -81,11 +82,15 @@ def source():
 @pytest.fixture
 def original(tmp_path, monkeypatch, source):
     """Return a model file of the family that is exported here, in an empty working folder."""
-    family = Family("drawn", (), (".drawn",), Path.exists, model=source.load, export=source.export)
+    family = Family(
+        "drawn", (), (".drawn",), lambda facts: None, model=source.load, export=source.export
+    )
+
+    def locate(spec, settings, *, files=True):
+        return Located(family, FileFacts(tmp_path / spec.model, "other"))
+
     for asked in (module, opening):
-        monkeypatch.setattr(
-            asked, "locate", lambda name, settings, files=True: Located(family, tmp_path / name)
-        )
+        monkeypatch.setattr(asked, "locate", locate)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "tubes.drawn"
     path.write_bytes(b"weights")

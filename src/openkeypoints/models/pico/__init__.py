@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openkeypoints.errors import InputError
+from openkeypoints.models.facts import Claim, FileFacts
 from openkeypoints.models.family import Family, Loading, OpenedReader
 from openkeypoints.models.pico.detector import PicoDetector
 from openkeypoints.models.pico.reader import PicoReader
@@ -17,7 +17,7 @@ from openkeypoints.models.request import share
 from openkeypoints.models.selection import part_of
 from openkeypoints.models.topdown import View
 from openkeypoints.runtimes import Artifact, Session
-from openkeypoints.weights.okp import OkpFile, open_okp
+from openkeypoints.weights.okp import OkpFile
 from openkeypoints.weights.tensors import tensors_from_bytes
 
 if TYPE_CHECKING:
@@ -28,17 +28,17 @@ CARD_KEYS = frozenset({"class_names", "confidence", "family", "iou_threshold", "
 """What a caller's card may change of a pico model."""
 
 
-def open_detector(path: Path, loading: Loading) -> PicoDetector:
+def open_detector(facts: FileFacts, loading: Loading) -> PicoDetector:
     """Open the detector of a ``.okp`` file of this family."""
-    file = open_okp(path)
+    file = OkpFile(facts.path, facts.record)
     spec, view = _described(file, loading)
     session = _session(file, spec, "detector", loading)
-    return PicoDetector(session, spec, loading.name or str(path), view.class_names)
+    return PicoDetector(session, spec, loading.name or str(facts.path), view.class_names)
 
 
-def open_reader(path: Path, loading: Loading) -> OpenedReader:
+def open_reader(facts: FileFacts, loading: Loading) -> OpenedReader:
     """Open the keypoint network of a ``.okp`` file of this family."""
-    file = open_okp(path)
+    file = OkpFile(facts.path, facts.record)
     spec, view = _described(file, loading)
     if loading.spec.keypoints is not None:
         view = part_of_view(view, loading.spec.keypoints)
@@ -111,18 +111,17 @@ def _session(file: OkpFile, spec: PicoSpec, part: str, loading: Loading) -> Sess
     )
 
 
-def recognises(path: Path) -> bool:
-    """Tell whether a file is a ``.okp`` file of this family."""
-    if path.suffix.lower() != SUFFIX or not path.is_file():
-        return False
-    return open_okp(path).model.get("family") == "pico"
+def claims(facts: FileFacts) -> Claim | None:
+    """Claim the ``.okp`` files whose record says so."""
+    own = facts.kind == "okp" and facts.record.get("family") == "pico"
+    return Claim(True, "a .okp file of the family pico") if own else None
 
 
 FAMILY = Family(
     "pico",
     VARIANTS,
     reads=(SUFFIX,),
-    recognises=recognises,
+    claims=claims,
     detector=open_detector,
     reader=open_reader,
 )

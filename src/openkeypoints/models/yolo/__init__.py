@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from openkeypoints.errors import InputError
 from openkeypoints.models.base import Description, Model
+from openkeypoints.models.facts import Claim, FileFacts
 from openkeypoints.models.family import ExportGraph, Family, Loading
 from openkeypoints.models.selection import part_of
 from openkeypoints.models.yolo import checkpoint, exports
@@ -20,21 +20,21 @@ from openkeypoints.models.yolo.variants import VARIANTS
 from openkeypoints.runtimes import Artifact
 
 
-def recognises(path: Path) -> bool:
-    """Tell whether a file or folder looks like one of this family; nothing of it is executed."""
-    return exports.recognises(path) or (path.is_file() and checkpoint.recognises(path))
+def claims(facts: FileFacts) -> Claim | None:
+    """Claim checkpoints that name the vendor's classes, its exports, packages, and what fits."""
+    return checkpoint.claims(facts) or exports.claims(facts)
 
 
-def load(path: Path, loading: Loading) -> Model:
+def load(facts: FileFacts, loading: Loading) -> Model:
     """Open a checkpoint or an export as a model.
 
     Args:
-        path: the file or folder.
+        facts: of the file or folder.
         loading: runtime, device, precision, card and keypoints that the caller chose.
     """
-    card = loading.spec.card
+    card, path = loading.spec.card, facts.path
     artifact: Callable[[Head], Artifact]
-    if exports.recognises(path):
+    if facts.kind != "pickle":
         spec, graph = exports.read_export(path, card)
         artifact = lambda _: graph  # noqa: E731  # as short as what it says
     else:
@@ -50,18 +50,19 @@ def load(path: Path, loading: Loading) -> Model:
     return Model(_description(name, spec), predictor, loading.settings)
 
 
-def export(path: Path, loading: Loading, precision: str) -> ExportGraph:
+def export(facts: FileFacts, loading: Loading, precision: str) -> ExportGraph:
     """Return the default head of a checkpoint as the graph of an export.
 
     Args:
-        path: the checkpoint.
+        facts: of the checkpoint.
         loading: settings, and the card that the artefact takes over.
         precision: of the stored weights, ``f32`` or ``fp16``.
 
     Raises:
         InputError: it is an export already.
     """
-    if exports.recognises(path):
+    path = facts.path
+    if facts.kind != "pickle":
         raise InputError(f"{path.name} is an export already: name the checkpoint it was made from.")
     converted = Conversion(path, loading.settings)
     spec = with_card(converted.spec, loading.spec.card)
@@ -96,7 +97,7 @@ FAMILY = Family(
     "yolo",
     VARIANTS,
     reads=(".pt", ".onnx", ".xml"),
-    recognises=recognises,
+    claims=claims,
     model=load,
     export=export,
 )

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from openkeypoints.errors import CheckpointKeyError, WeightsError
 from openkeypoints.models.base import Task
+from openkeypoints.models.facts import Claim, FileFacts
 from openkeypoints.models.yolo.head import unread
 from openkeypoints.models.yolo.layers import Network, read_network
 from openkeypoints.models.yolo.ops import Conv, Shape
 from openkeypoints.models.yolo.spec import Head, InputSpec, OutputSpec
-from openkeypoints.weights.safe import Node, is_pickle_archive, mentions, read_pickle, state_dict
+from openkeypoints.weights.safe import Node, read_pickle, state_dict
 
 _NAMESPACE = b"ultralytics"
 _DEFAULT_SIZE = 640
@@ -61,9 +62,9 @@ class Checkpoint:
     activations: Mapping[str, str] = field(default_factory=dict)
 
 
-def recognises(path: Path) -> bool:
-    """Whether a file is a pickled checkpoint of this family; reads its pickle, executes nothing."""
-    return is_pickle_archive(path) and mentions(path, _NAMESPACE)
+def claims(facts: FileFacts) -> Claim | None:
+    """Claim the checkpoints whose pickle names the classes of this family."""
+    return Claim(True, "a checkpoint of ultralytics") if _NAMESPACE in facts.pickle else None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

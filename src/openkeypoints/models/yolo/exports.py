@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from openkeypoints.errors import NotFoundError, WeightsError
-from openkeypoints.models.graphs import Graph, is_graph, open_graph
+from openkeypoints.models.facts import Claim, FileFacts
+from openkeypoints.models.graphs import Graph, open_graph
 from openkeypoints.models.yolo.cards import (
     check_card,
     known_from_card,
     size_from_card,
     with_card,
 )
-from openkeypoints.models.yolo.inputs import input_spec
+from openkeypoints.models.yolo.inputs import input_spec, takes_pictures
 from openkeypoints.models.yolo.layouts import Known, Layout, output_spec, task_of
 from openkeypoints.models.yolo.names import class_names_from, skeletons_for
 from openkeypoints.models.yolo.package import is_package, read_package
@@ -27,12 +28,24 @@ from openkeypoints.weights.artifact import OWN_KEY
 TASKS = ("pose", "detect", "segment")
 """The vendor's names of the tasks that are run here."""
 MAX_STRIDE = 256
+_VENDORS = frozenset({"names", "task", "stride", "imgsz", "kpt_shape"})
+"""Keys of which the vendor's exports have most."""
+_TABLE = 3
+"""Axes of a table of candidates, the batch among them."""
 _FACTS = ("description", "author", "date", "version", "docs", "head", "args")
 
 
-def recognises(path: Path) -> bool:
-    """Tell by its name whether this is an export that :func:`read_export` may read. Cheap."""
-    return is_graph(path) or (path.is_dir() and is_package(path))
+def claims(facts: FileFacts) -> Claim | None:
+    """Claim the vendor's exports and packages surely, and graphs whose ports could be ours."""
+    if facts.kind == "folder":
+        return Claim(True, "a Roboflow package") if is_package(facts.files) else None
+    if facts.graph is None:
+        return None
+    if len(_VENDORS & facts.metadata.keys()) > 1:
+        return Claim(True, "an export with ultralytics' metadata")
+    tables = [port for port in facts.graph.outputs if len(port.shape or ()) == _TABLE]
+    fits = takes_pictures(facts.graph) and bool(tables)
+    return Claim(False, "one input of pictures, and a table of candidates") if fits else None
 
 
 def read_export(path: Path, card: Mapping[str, Any]) -> tuple[YoloSpec, Artifact]:
@@ -53,7 +66,7 @@ def read_export(path: Path, card: Mapping[str, Any]) -> tuple[YoloSpec, Artifact
     if not path.exists():
         raise NotFoundError(f"No model file at {path}.")
     check_card(card)
-    if path.is_dir() and is_package(path):
+    if path.is_dir() and is_package({p.name for p in path.iterdir()}):
         spec, artifact = read_package(path)
         return with_card(spec, card), artifact
     graph = open_graph(path)

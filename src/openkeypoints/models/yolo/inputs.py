@@ -8,6 +8,15 @@ from openkeypoints.models.yolo.spec import InputSpec
 
 DEFAULT_SIZE = (640, 640)
 CHANNELS = 3
+_ANY = (None,) * 4
+
+
+def takes_pictures(graph: Graph) -> bool:
+    """Tell whether a graph has one input of colour pictures (N, 3, H, W), as floats."""
+    if len(graph.inputs) != 1 or graph.inputs[0].dtype not in ("float32", "float16"):
+        return False
+    shape = graph.inputs[0].shape or _ANY
+    return len(shape) == len(_ANY) and shape[1] in (None, CHANNELS)
 
 
 def input_spec(graph: Graph, *, size: tuple[int, int] | None, stride: int = 32) -> InputSpec:
@@ -21,18 +30,14 @@ def input_spec(graph: Graph, *, size: tuple[int, int] | None, stride: int = 32) 
     Raises:
         WeightsError: it has not one input of colour pictures (N, 3, H, W).
     """
-    shapes = ", ".join(f"{port.name} {port.dtype} {port.shape}" for port in graph.inputs)
-    wrong = WeightsError(
-        f"{graph.name} takes {shapes or 'nothing'}; a YOLO graph takes one float32 or float16 "
-        f"input (N, {CHANNELS}, H, W)."
-    )
-    if len(graph.inputs) != 1 or graph.inputs[0].dtype not in ("float32", "float16"):
-        raise wrong
+    if not takes_pictures(graph):
+        shapes = ", ".join(f"{port.name} {port.dtype} {port.shape}" for port in graph.inputs)
+        raise WeightsError(
+            f"{graph.name} takes {shapes or 'nothing'}; a YOLO graph takes one float32 or float16 "
+            f"input (N, {CHANNELS}, H, W)."
+        )
     (port,) = graph.inputs
-    shape = port.shape or (None,) * 4
-    if len(shape) != 4 or shape[1] not in (None, CHANNELS):
-        raise wrong
-    batch, _, height, width = shape
+    batch, _, height, width = port.shape or _ANY
     wide, high = size or DEFAULT_SIZE
     return InputSpec(
         name=port.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,9 @@ _CHANGES = ("static-crop", "contrast", "grayscale")
 """Steps before the network that would change what it sees, and that are not done here."""
 
 
-def is_package(folder: Path) -> bool:
+def is_package(files: Collection[str]) -> bool:
     """Tell whether a folder is a package, by the names in it."""
-    texts = (CLASSES, ENVIRONMENT, CONFIG)
-    return (folder / GRAPH).is_file() and any((folder / name).is_file() for name in texts)
+    return GRAPH in files and any(name in files for name in (CLASSES, ENVIRONMENT, CONFIG))
 
 
 def read_package(folder: Path) -> tuple[YoloSpec, Artifact]:

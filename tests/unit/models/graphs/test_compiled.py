@@ -118,7 +118,7 @@ def test_choices_have_folders_of_their_own(loading, compiled, expected):
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
 def test_other_runtimes_leave_no_trace(loading, compiled, runtime):
-    answer(replace(loading, runtime=runtime))
+    answer(replace(loading, spec=replace(loading.spec, runtime=runtime)))
     assert not compiled.exists()
 
 

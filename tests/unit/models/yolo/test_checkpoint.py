@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from openkeypoints.errors import CheckpointKeyError, NotFoundError, WeightsError
+from openkeypoints.models.facts import read_facts
 from openkeypoints.models.yolo.checkpoint import (
+    claims,
     heads,
     input_spec,
     output_spec,
     read_checkpoint,
-    recognises,
 )
 from tests.pickled import Global, Thing, module, parameter, tensor, write_checkpoint
 from tests.yolo_yamls import random_tensors, yolo_yaml
@@ -153,11 +154,11 @@ def test_odd_values_beside_the_network_do_not_keep_it_from_being_read(write):
 
 
 def test_only_files_that_name_the_family_are_recognised(write, tmp_path):
-    assert recognises(write(model=network()))
-    assert not recognises(write_checkpoint(tmp_path / "other.pt", {"weights": [1, 2]}))
+    assert claims(read_facts(write(model=network())))
+    assert not claims(read_facts(write_checkpoint(tmp_path / "other.pt", {"weights": [1, 2]})))
     text = tmp_path / "text.pt"
     text.write_bytes(b"ultralytics")
-    assert not recognises(text)
+    assert not claims(read_facts(text))
 
 
 def test_a_missing_file_is_not_found(tmp_path):
@@ -204,7 +205,7 @@ def test_a_file_without_some_of_its_tensors_is_refused(write):
 def test_files_of_the_original_are_read(shared, name, task, classes, keypoints, size, held):
     path = shared / "oracles" / name / "model.pt"
     checkpoint = read_checkpoint(path)
-    assert recognises(path)
+    assert claims(read_facts(path))
     assert (checkpoint.task, len(checkpoint.class_names)) == (task, classes)
     assert checkpoint.keypoint_shape == keypoints
     assert checkpoint.input_size == (size, size)

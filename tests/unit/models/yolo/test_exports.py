@@ -6,8 +6,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from openkeypoints.errors import InputError, NotFoundError, WeightsError
+from openkeypoints.models.facts import read_facts
 from openkeypoints.models.request import SettledRequest
-from openkeypoints.models.yolo.exports import read_export, recognises
+from openkeypoints.models.yolo.exports import claims, read_export
 from openkeypoints.models.yolo.predictor import YoloPredictor
 from openkeypoints.runtimes import open_session
 from tests.yolo_graphs import (
@@ -334,18 +335,23 @@ def test_a_card_with_an_unknown_key_is_an_input_error(put):
         spec_of(put(columns(11), metadata=POSE), colour="rgb")
 
 
-# What is recognised
+# What is claimed
 
 
-def test_exports_are_recognised_by_name(tmp_path, put):
-    folder = write_openvino(tmp_path / "x", graph_bytes(columns(11)), None)
-    assert recognises(put(columns(11)))
-    assert recognises(folder)
-    assert recognises(folder / "model.xml")
+def test_an_export_is_claimed_by_its_metadata_in_each_of_its_forms(tmp_path, put):
+    folder = write_openvino(tmp_path / "x", graph_bytes(columns(11)), POSE_YAML)
+    for path in (put(columns(11), metadata=POSE), folder, folder / "model.xml"):
+        assert claims(read_facts(path)).sure
 
 
-def test_other_things_are_not_recognised(tmp_path):
-    (tmp_path / "model.pt").write_bytes(b"")
-    assert not recognises(tmp_path / "model.pt")
-    assert not recognises(tmp_path)
-    assert not recognises(tmp_path / "gone")
+def test_a_bare_graph_that_fits_is_claimed_less_surely(put):
+    assert not claims(read_facts(put(columns(11)))).sure
+
+
+def test_a_graph_of_another_input_is_not_claimed(put):
+    grey = put(columns(11), sides=(1, 1, 64, 64))
+    assert claims(read_facts(grey)) is None
+
+
+def test_an_empty_folder_is_not_claimed(tmp_path):
+    assert claims(read_facts(tmp_path)) is None

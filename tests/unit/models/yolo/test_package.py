@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from openkeypoints.errors import WeightsError
+from openkeypoints.models.facts import read_facts
 from openkeypoints.models.request import SettledRequest
-from openkeypoints.models.yolo.exports import read_export, recognises
+from openkeypoints.models.yolo.exports import claims, read_export
 from openkeypoints.models.yolo.predictor import YoloPredictor
 from openkeypoints.runtimes import open_session
 from tests.yolo_graphs import SIZE, columns, rows, write_onnx
@@ -64,8 +65,8 @@ def spec_of(folder):
 
 
 def test_a_package_is_recognised_by_its_files(package, tmp_path):
-    assert recognises(package())
-    assert not recognises(tmp_path)
+    assert claims(read_facts(package()))
+    assert not claims(read_facts(tmp_path))
 
 
 def test_classes_and_skeletons_come_from_the_texts(package):

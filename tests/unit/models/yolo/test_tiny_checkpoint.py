@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from openkeypoints.models.yolo.checkpoint import heads, read_checkpoint, recognises
+from openkeypoints.models.facts import read_facts
+from openkeypoints.models.yolo.checkpoint import claims, heads, read_checkpoint
 from openkeypoints.models.yolo.layers import needed_tensors
 from tests.tiny_yolo import tiny_yolo
 from tests.yolo_yamls import FAMILIES
@@ -15,7 +16,7 @@ from tests.yolo_yamls import FAMILIES
 def test_a_tiny_checkpoint_has_every_tensor_of_its_yaml(tmp_path, family, task):
     path = tiny_yolo(tmp_path / "tiny.pt", family=family, task=task, nc=2)
     checkpoint = read_checkpoint(path)
-    assert recognises(path)
+    assert claims(read_facts(path))
     assert {n: t.shape for n, t in checkpoint.tensors.items()} == needed_tensors(checkpoint.yaml)
     assert len(heads(checkpoint)) == (2 if family == "26" else 1)
     assert checkpoint.input_size == (64, 64)
