@@ -8,16 +8,15 @@ from typing import Any
 
 from openkeypoints.errors import InputError
 from openkeypoints.models.request import positive, share
-from openkeypoints.models.yolo.layouts import Known
 from openkeypoints.models.yolo.names import class_names_from, skeletons_for
-from openkeypoints.models.yolo.spec import InputSpec, YoloSpec
+from openkeypoints.models.yolo.spec import MAX_STRIDE, TASKS, InputSpec, YoloSpec
 from openkeypoints.results import Skeleton
 from openkeypoints.skeletons import load_skeleton
 
 CARD_KEYS = frozenset(
     {
         "class_names", "color", "confidence", "family", "fill", "input_size", "iou_threshold",
-        "keypoints", "layout", "licence", "resize", "skeleton",
+        "keypoints", "layout", "licence", "resize", "skeleton", "stride", "task",
     }
 )  # fmt: skip
 """What a card may say of a YOLO model (see docs/models/cards.md)."""
@@ -32,7 +31,10 @@ def check_card(card: Mapping[str, Any]) -> None:
             f"card has {unknown[0]!r}, which a yolo model does not take; "
             f"it takes {', '.join(sorted(CARD_KEYS))}."
         )
-    choices = {"family": ("yolo",), "color": _COLORS, "resize": _FITS, "layout": _LAYOUTS}
+    choices = {
+        "family": ("yolo",), "color": _COLORS, "resize": _FITS, "layout": _LAYOUTS,
+        "task": tuple(TASKS),
+    }  # fmt: skip
     for key, allowed in choices.items():
         if card.get(key, allowed[0]) not in allowed:
             raise InputError(f"card has {key} {card[key]!r}: give {' or '.join(allowed)}.")
@@ -46,7 +48,7 @@ def with_card(spec: YoloSpec, card: Mapping[str, Any]) -> YoloSpec:
 
     Args:
         spec: the model as its file says.
-        card: any of ``CARD_KEYS``; ``layout`` counts for bare files alone.
+        card: any of ``CARD_KEYS``; ``layout`` counts for foreign graphs alone, see ``metadata.py``.
 
     Raises:
         InputError: the card has an unknown key, or a value that does not fit the model.
@@ -55,6 +57,7 @@ def with_card(spec: YoloSpec, card: Mapping[str, Any]) -> YoloSpec:
     if not card:
         return spec
     check_card(card)
+    _check_task(card, spec)
     output = next(iter(spec.outputs.values()))
     class_names = _class_names(card, spec.class_names, output.classes)
     count = output.keypoints[0] if output.keypoints else 0
@@ -69,23 +72,51 @@ def with_card(spec: YoloSpec, card: Mapping[str, Any]) -> YoloSpec:
     )
 
 
-def known_from_card(card: Mapping[str, Any]) -> Known:
-    """Return what a card says of the output of a bare graph.
+def class_names_from_card(card: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the class names that a card gives, None where it gives none.
+
+    Raises:
+        InputError: they are no list, or there is a gap in their ids.
+    """
+    if "class_names" not in card:
+        return None
+    try:
+        return class_names_from(card["class_names"])
+    except (ValueError, TypeError) as error:
+        raise InputError(f"card has class_names {card['class_names']!r}: {error}.") from error
+
+
+def keypoint_count_from_card(card: Mapping[str, Any]) -> int | None:
+    """Return how many keypoints a card speaks of, of the class with most; None where of none.
 
     Raises:
         InputError: a value is wrong.
         UnknownSkeletonError: it names a skeleton that is not in the package.
     """
-    check_card(card)
-    classes = None
-    if "class_names" in card:
-        classes = len(_class_names(card, (), None))
-    counts = [len(names) for names in _lists(card.get("keypoints"))]
-    if isinstance(card.get("keypoints"), int):
-        counts = [positive("card's keypoints", card["keypoints"])]
-    if "keypoints" not in card and isinstance(card.get("skeleton"), str):
-        counts = [len(load_skeleton(card["skeleton"]))]
-    return Known(classes, keypoints=max(counts, default=None), layout=card.get("layout"))
+    keypoints, skeleton = card.get("keypoints"), card.get("skeleton")
+    if isinstance(keypoints, int):
+        return positive("card's keypoints", keypoints)
+    if keypoints is not None:
+        lists = keypoints.values() if isinstance(keypoints, Mapping) else [keypoints]
+        counts = [len(names) for names in lists if isinstance(names, list | tuple)]
+    else:
+        named = skeleton.values() if isinstance(skeleton, Mapping) else [skeleton]
+        counts = [len(load_skeleton(name)) for name in named if isinstance(name, str)]
+    return max(counts, default=None)
+
+
+def stride_from_card(card: Mapping[str, Any]) -> int | None:
+    """Return the stride that a card gives, None where it gives none.
+
+    Raises:
+        InputError: it is no number of pixels, or too large.
+    """
+    if "stride" not in card:
+        return None
+    stride = positive("card's stride", card["stride"])
+    if stride > MAX_STRIDE:
+        raise InputError(f"card has stride {stride}: give 1 to {MAX_STRIDE} pixels.")
+    return stride
 
 
 def size_from_card(card: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -104,20 +135,20 @@ def size_from_card(card: Mapping[str, Any]) -> tuple[int, int] | None:
     return width, height
 
 
-def _class_names(
-    card: Mapping[str, Any], present: tuple[str, ...], count: int | None
-) -> tuple[str, ...]:
-    if "class_names" not in card:
-        return present
-    try:
-        names = class_names_from(card["class_names"])
-    except (ValueError, TypeError) as error:
-        raise InputError(f"card has class_names {card['class_names']!r}: {error}.") from error
-    if count is not None and len(names) != count:
+def _class_names(card: Mapping[str, Any], present: tuple[str, ...], count: int) -> tuple[str, ...]:
+    names = class_names_from_card(card) or present
+    if len(names) != count:
         raise InputError(
             f"card has {len(names)} class_names: give {count}, one for each class of the model."
         )
     return names
+
+
+def _check_task(card: Mapping[str, Any], spec: YoloSpec) -> None:
+    task = card.get("task")
+    if task is not None and TASKS[task] != spec.task:
+        found = next(name for name, ours in TASKS.items() if ours == spec.task)
+        raise InputError(f"card has task {task!r}, but the network is for {found!r}: correct it.")
 
 
 def _input(card: Mapping[str, Any], spec: InputSpec) -> InputSpec:
@@ -130,6 +161,7 @@ def _input(card: Mapping[str, Any], spec: InputSpec) -> InputSpec:
     return replace(
         spec,
         size=size,
+        stride=stride_from_card(card) or spec.stride,
         fit=card.get("resize", spec.fit),
         fill=card.get("fill", spec.fill),
         bgr=card["color"] == "bgr" if "color" in card else spec.bgr,
@@ -209,8 +241,3 @@ def _per_class(value: Any, class_names: Sequence[str], key: str) -> dict[int, An
             )
         found[int(number)] = own
     return found
-
-
-def _lists(keypoints: Any) -> list[Sequence[Any]]:
-    values = keypoints.values() if isinstance(keypoints, Mapping) else [keypoints]
-    return [value for value in values if isinstance(value, list | tuple)]

@@ -177,8 +177,8 @@ def _only(readings: list[_Reading], table: Port, known: Known, name: str) -> _Re
     if not readings or not missing:
         raise WeightsError(
             f"The output {table.name!r} of {name} has the shape {table.shape}, which does not fit "
-            f"{known.classes or 'any number of'} classes with {_words(known)}: correct its "
-            "metadata, or the card."
+            f"{known.classes or 'any number of'} classes with {_words(known)}: say what is right "
+            "in a card (card=..., --card FILE)."
         )
     raise WeightsError(
         f"The output {table.name!r} of {name} has the shape {table.shape}, which can mean several "

@@ -13,6 +13,13 @@ Head = Literal["one2many", "one2one", "embedded-nms"]
 """Which head made the numbers: one box per object after suppression, or without any, or a
 suppression that is part of the graph."""
 Fit = Literal["letterbox", "stretch"]
+TASKS: Mapping[str, Task] = {
+    "pose": "keypoint-detection",
+    "detect": "object-detection",
+    "segment": "instance-segmentation",
+}
+"""The vendor's names of the tasks that are run here, and ours."""
+MAX_STRIDE = 256
 
 
 @dataclass(frozen=True, slots=True)
