@@ -72,7 +72,8 @@ def write_graph(
         dense = network.ops.needed_for([*roles["scores"], *roles.get("prototypes", ())])
         writer.operations(dense)
         windows = [_Window(writer, i, name) for i, name in enumerate(roles["scores"])]
-        for role in roles.keys() - {"scores", "prototypes"}:
+        # A list, for a set has another order in every process.
+        for role in [role for role in roles if role not in ("scores", "prototypes")]:
             for i, name in enumerate(roles[role]):
                 branch = [op for op in network.ops.needed_for([name]) if op not in dense]
                 roles[role][i] = windows[i].branch(branch, name)

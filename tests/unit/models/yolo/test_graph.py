@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -33,6 +37,7 @@ ORACLES = [
     "yolov8n_pose_tubes", "yolo11n_pose_tubes", "yolo26n_pose_tubes", "yolo26n_detect_random",
     "yolo11_seg_narrow_random", "yolov8n_pose_official_layout",
 ]  # fmt: skip
+ROOT = Path(__file__).resolve().parents[4]
 RUNTIMES = ("openvino", "onnxruntime")
 PICTURE = np.random.default_rng(3).integers(0, 256, (2, 64, 128, 3), dtype=np.uint8)
 
@@ -184,6 +189,26 @@ def test_the_same_checkpoint_gives_the_same_bytes():
     assert write_graph(tiny("11", "pose"), "one2many") == write_graph(
         tiny("11", "pose"), "one2many"
     )
+
+
+WRITE = """
+import hashlib, sys
+from tests.unit.models.yolo.test_graph import tiny, write_graph
+graphs = [write_graph(tiny("v8", t), "one2many", sparse=True) for t in ("pose", "segment")]
+print(*[hashlib.sha256(graph).hexdigest() for graph in graphs])
+"""
+
+
+def test_every_process_writes_the_same_bytes():
+    def written(seed: str) -> str:
+        env = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(
+            [sys.executable, "-c", WRITE],
+            cwd=ROOT, env=env, capture_output=True, text=True, check=True, timeout=50,
+        )  # fmt: skip
+        return done.stdout
+
+    assert written("0") == written("1")
 
 
 # Mean and standard deviation of the maps of drawn networks, from the version of the writer that
