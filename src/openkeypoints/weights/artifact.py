@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import onnx
@@ -34,7 +34,11 @@ MAX_TEXT = 1 << 20
 MAX_DEPTH = 16
 """Brackets inside brackets in an entry of metadata."""
 
+MEMORY = "_ORT_MEM_ADDR_"
+"""Part of a place of weights that means an address in this process, to some runtimes."""
+
 Shape = tuple[int | None, ...]
+_Bytes = bytes | mmap.mmap
 
 # Numbers of the fields in onnx.proto: where the weights lie in the file.
 _GRAPH, _INITIALIZER = 7, 5
@@ -115,11 +119,8 @@ def onnx_metadata(path: Path) -> OnnxFacts:
         raise WeightsError(
             f"{path.name} has {size} bytes; an ONNX file has 1 to {MAX_ONNX_BYTES}: write it again."
         )
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            model = onnx.ModelProto.FromString(_without_weights(data))
-    except (DecodeError, ValueError, EOFError) as error:
-        raise WeightsError(f"{path.name} is no whole ONNX file ({error}).") from error
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        model = _model(data, path.name)
     if not model.graph.output:
         raise WeightsError(f"{path.name} is no whole ONNX file (its graph has no output).")
     _check_external(path, model)
@@ -134,7 +135,35 @@ def onnx_metadata(path: Path) -> OnnxFacts:
     )
 
 
-def _without_weights(data: mmap.mmap) -> bytes:
+def check_complete(graph: bytes, name: str) -> None:
+    """Refuse a graph in memory whose weights are not all in it: it has no folder of its own.
+
+    Args:
+        graph: an ONNX file's bytes.
+        name: of the file that they came from, for messages.
+
+    Raises:
+        WeightsError: it wants weights from elsewhere, and may be damaged.
+    """
+    if b"location" not in graph:  # without this word, which is quicker looked for, no tensor can
+        return
+    for tensor in _tensors(_model(graph, name)):
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            raise WeightsError(
+                f"{name} wants weights from another file, which is not opened: store them inside."
+            )
+
+
+def _model(data: _Bytes, name: str) -> onnx.ModelProto:
+    """Return a serialised model without the numbers of its initializers."""
+    try:
+        model: onnx.ModelProto = onnx.ModelProto.FromString(_without_weights(data))
+    except (DecodeError, ValueError, EOFError) as error:
+        raise WeightsError(f"{name} is no whole ONNX file ({error}).") from error
+    return model
+
+
+def _without_weights(data: _Bytes) -> bytes:
     """Return a serialised model whose initializers have names and shapes and no numbers."""
     kept = bytearray()
     for number, start, end, body in _fields(data, 0, len(data)):
@@ -162,7 +191,7 @@ def _keep(kept: bytearray, part: bytes) -> None:
     kept += part
 
 
-def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int, int | None]]:
+def _fields(data: _Bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int | None]]:
     """Yield number, start, end and, of messages, the start of the body of each field."""
     while at < end:
         start = at
@@ -182,7 +211,7 @@ def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int,
         yield tag >> 3, start, at, body
 
 
-def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+def _varint(data: _Bytes, at: int, end: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= end:
@@ -206,23 +235,38 @@ def _message(number: int, body: bytes) -> bytes:
 
 
 def _check_external(path: Path, model: onnx.ModelProto) -> None:
-    """Refuse weights in other files unless these lie whole in the folder of the graph."""
-    folder = path.resolve().parent
+    """Refuse weights in other files unless these lie whole in the folder of the graph.
+
+    A tensor may name its place more than once, and runtimes differ in which they believe.
+    """
     for tensor in _tensors(model):
-        if tensor.data_location != TensorProto.EXTERNAL:
-            continue
-        where = next((e.value for e in tensor.external_data if e.key == "location"), "")
-        target = (folder / where).resolve() if where and "\0" not in where else folder
-        if Path(where).is_absolute() or folder not in target.parents:
-            raise WeightsError(
-                f"{path.name} wants its weights from {where!r}, outside its own folder: such a "
-                "file is not opened. Store the weights inside the file or beside it."
-            )
-        if not target.is_file():
-            raise WeightsError(
-                f"{path.name} keeps its weights in {where!r}, which is missing: put that file "
-                "beside it."
-            )
+        external = tensor.data_location == TensorProto.EXTERNAL
+        places = [entry.value for entry in tensor.external_data if entry.key == "location"]
+        for where in places or [""] * external:
+            target = _place(path, where)
+            if target is None:
+                raise WeightsError(
+                    f"{path.name} wants its weights from {where!r}, outside its own folder: such a "
+                    "file is not opened. Store the weights inside the file or beside it."
+                )
+            if external and not target.is_file():
+                raise WeightsError(
+                    f"{path.name} keeps its weights in {where!r}, which is missing: put that file "
+                    "beside it."
+                )
+
+
+def _place(path: Path, where: str) -> Path | None:
+    """Return the file of weights that a graph names, None for one outside its folder."""
+    # As Windows reads it, whose separators and drives other systems take for parts of names.
+    parts = PureWindowsPath(where)
+    if not parts.name or parts.anchor or ".." in parts.parts or "\0" in where or MEMORY in where:
+        return None
+    # Where runtimes look, links followed. A graph that is a link itself, as in the folders of the
+    # hub's downloads, has its weights beside what it leads to.
+    target = (path.parent / where).resolve()
+    folders = {path.parent.resolve(), path.resolve().parent}
+    return None if folders.isdisjoint(target.parents) else target
 
 
 def _tensors(message: Message) -> Iterator[TensorProto]:

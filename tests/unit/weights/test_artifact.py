@@ -12,6 +12,7 @@ from openkeypoints.errors import NotFoundError, WeightsError
 from openkeypoints.weights import artifact
 from openkeypoints.weights.artifact import (
     Port,
+    check_complete,
     onnx_metadata,
     openvino_metadata,
     write_metadata,
@@ -133,51 +134,157 @@ def test_a_missing_file_is_not_found(tmp_path):
 # Weights in other files
 
 
-def with_weights_at(tmp_path, location, *, in_node=False):
-    model = onnx.load_from_string(graph_bytes(columns(11)))
+def far_tensor(*locations, data_location=TensorProto.EXTERNAL):
     tensor = TensorProto(
-        name="far", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL
+        name="far", data_type=TensorProto.FLOAT, dims=[1], data_location=data_location
     )
-    tensor.external_data.add(key="location", value=location)
-    if in_node:
-        node = helper.make_node("Constant", [], ["far"])
-        node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t.CopyFrom(tensor)
-        model.graph.node.append(node)
-    else:
-        model.graph.initializer.append(tensor)
+    for location in locations:
+        tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def constant(tensor):
+    node = helper.make_node("Constant", [], ["far"])
+    node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t.CopyFrom(tensor)
+    return node
+
+
+def as_initializer(model, tensor):
+    model.graph.initializer.append(tensor)
+
+
+def as_a_node(model, tensor):
+    model.graph.node.append(constant(tensor))
+
+
+def as_values_of_a_sparse_one(model, tensor):
+    model.graph.sparse_initializer.add(dims=[1]).values.CopyFrom(tensor)
+
+
+def in_a_list_of_an_attribute(model, tensor):
+    node = model.graph.node.add(op_type="Custom", domain="any")
+    node.attribute.add(name="values", type=onnx.AttributeProto.TENSORS).tensors.append(tensor)
+
+
+def in_a_subgraph(model, tensor):
+    node = model.graph.node.add(op_type="If")
+    branch = node.attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH).g
+    branch.node.append(constant(tensor))
+
+
+def in_a_function(model, tensor):
+    model.functions.add(name="f", domain="any").node.append(constant(tensor))
+
+
+PLACES = [
+    as_initializer, as_a_node, as_values_of_a_sparse_one, in_a_list_of_an_attribute, in_a_subgraph,
+    in_a_function,
+]  # fmt: skip
+
+
+@pytest.fixture
+def far(tmp_path):
+    """Return a function that writes a graph with weights elsewhere and returns its path."""
+    (tmp_path / "secret").write_bytes(b"\0" * 4)
     folder = tmp_path / "model"
     folder.mkdir()
-    path = folder / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path
+    (folder / "beside").write_bytes(b"\0" * 4)
+
+    def written(*locations, put=as_initializer, **choices):
+        model = onnx.load_from_string(graph_bytes(columns(11)))
+        put(model, far_tensor(*locations, **choices))
+        path = folder / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return written
 
 
-def test_weights_beside_the_graph_are_fine(tmp_path):
-    path = with_weights_at(tmp_path, "model.data")
-    (path.parent / "model.data").write_bytes(b"\0" * 4)
+@pytest.mark.parametrize("put", PLACES)
+def test_weights_beside_the_graph_are_fine(far, put):
+    assert onnx_metadata(far("beside", put=put)).outputs[0].name == "output0"
+
+
+def test_weights_in_a_folder_beside_the_graph_are_fine(far):
+    path = far("sub/weights")
+    (path.parent / "sub").mkdir()
+    (path.parent / "sub" / "weights").write_bytes(b"\0" * 4)
     assert onnx_metadata(path).outputs[0].name == "output0"
 
 
-@pytest.mark.parametrize("in_node", [False, True])
-@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "sub/../../secret", "", ".."])
-def test_weights_outside_the_folder_are_refused(tmp_path, location, in_node):
-    (tmp_path / "secret").write_bytes(b"\0" * 4)
-    path = with_weights_at(tmp_path, location, in_node=in_node)
+@pytest.mark.parametrize("put", PLACES)
+@pytest.mark.parametrize(
+    "locations",
+    [
+        ["../secret"],
+        ["beside", "../secret"],
+        ["../secret", "beside"],
+        ["beside", "beside", "/etc/passwd"],
+        ["beside", ""],
+        [],
+    ],
+)
+def test_every_place_of_every_tensor_is_looked_at(far, put, locations):
+    with pytest.raises(WeightsError, match="outside its own folder"):
+        onnx_metadata(far(*locations, put=put))
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "/etc/passwd", "sub/../../secret", "sub/../beside", "", ".", "..", "..\\secret",
+        "C:\\secret", "\\\\server\\share\\secret", "be\0side", "*/_ORT_MEM_ADDR_/*",
+    ],
+)  # fmt: skip
+def test_weights_outside_the_folder_are_refused(far, location):
+    with pytest.raises(WeightsError, match="outside its own folder"):
+        onnx_metadata(far(location))
+
+
+def test_a_place_outside_is_refused_even_where_the_weights_are_said_to_be_inside(far):
+    path = far("../secret", data_location=TensorProto.DEFAULT)
     with pytest.raises(WeightsError, match="outside its own folder"):
         onnx_metadata(path)
 
 
-def test_a_link_that_leads_outside_the_folder_is_refused(tmp_path):
-    (tmp_path / "secret").write_bytes(b"\0" * 4)
-    path = with_weights_at(tmp_path, "inside")
-    (path.parent / "inside").symlink_to(tmp_path / "secret")
+def test_a_link_that_leads_outside_the_folder_is_refused(far):
+    path = far("inside")
+    (path.parent / "inside").symlink_to(path.parent.parent / "secret")
     with pytest.raises(WeightsError, match="outside its own folder"):
         onnx_metadata(path)
 
 
-def test_missing_weights_are_named(tmp_path):
+def test_a_folder_that_is_a_link_outside_is_refused(far):
+    path = far("sub/secret")
+    (path.parent / "sub").symlink_to(path.parent.parent)
+    with pytest.raises(WeightsError, match="outside its own folder"):
+        onnx_metadata(path)
+
+
+def test_links_to_a_graph_and_its_weights_in_one_folder_are_fine(far, tmp_path):
+    # As the hub's software keeps what it fetched.
+    far("model.data").rename(tmp_path / "model" / "1")
+    (tmp_path / "model" / "beside").rename(tmp_path / "model" / "2")
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "model.onnx").symlink_to("../model/1")
+    (snapshot / "model.data").symlink_to("../model/2")
+    assert onnx_metadata(snapshot / "model.onnx").outputs[0].name == "output0"
+
+
+def test_missing_weights_are_named(far):
     with pytest.raises(WeightsError, match=r"'model\.data', which is missing"):
-        onnx_metadata(with_weights_at(tmp_path, "model.data"))
+        onnx_metadata(far("model.data"))
+
+
+@pytest.mark.parametrize("put", PLACES)
+def test_a_graph_in_memory_has_no_weights_elsewhere(far, put):
+    with pytest.raises(WeightsError, match=r"tiny\.okp:pose wants weights from another file"):
+        check_complete(far("beside", put=put).read_bytes(), "tiny.okp:pose")
+
+
+def test_a_graph_in_memory_with_all_its_weights_is_complete():
+    check_complete(graph_bytes(columns(11), metadata={"location": "Oslo"}), "whole")
 
 
 # OpenVINO

@@ -13,6 +13,7 @@ from openkeypoints.models.graphs.cache import CHECKSUM, notice, seal, whole
 from openkeypoints.models.spec import ModelSpec
 from openkeypoints.runtimes import Artifact, Session, open_session
 from openkeypoints.settings import Settings
+from openkeypoints.weights.artifact import check_complete
 from openkeypoints.weights.locks import locked
 
 LOCK = "lock"
@@ -24,7 +25,12 @@ def open_network(artifact: Artifact, spec: ModelSpec, settings: Settings) -> Ses
     """Open a network as a specification says; see ``runtimes.open_session``.
 
     What OpenVINO compiles is kept in the cache folder and is used again where it is whole.
+
+    Raises:
+        WeightsError: it is a graph in memory that wants weights from a file; and see there.
     """
+    if isinstance(artifact.onnx, bytes):
+        check_complete(artifact.onnx, artifact.name)
     with _kept(artifact, spec, settings) as folder:
         return open_session(
             artifact,

@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
-from openkeypoints.errors import NotFoundError
+from openkeypoints.errors import NotFoundError, WeightsError
 from openkeypoints.models.family import Loading
 from openkeypoints.models.graphs import open_network
 from openkeypoints.models.graphs.cache import CHECKSUM, seal
@@ -149,3 +150,15 @@ def assert_used_again(loading, compiled, expected):
     before = only(compiled).stat().st_mtime_ns
     np.testing.assert_array_equal(answer(loading), expected)
     assert only(compiled).stat().st_mtime_ns == before
+
+
+def test_a_graph_in_memory_that_wants_weights_from_a_file_is_refused(loading, tmp_path):
+    far = tmp_path / "secret"
+    far.write_bytes(b"\0" * 4)
+    model = onnx.load_from_string(graph())
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "first_bias")
+    bias.ClearField("raw_data")
+    bias.data_location = onnx.TensorProto.EXTERNAL
+    bias.external_data.add(key="location", value=str(far))
+    with pytest.raises(WeightsError, match="wants weights from another file"):
+        answer(loading, Artifact(model.SerializeToString(), "foreign.okp:pose"))
