@@ -243,6 +243,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=3)
     arguments = parser.parse_args()
     from openkeypoints.engine import Engine, Limits  # noqa: PLC0415
+    from openkeypoints.models import ModelSpec  # noqa: PLC0415
     from openkeypoints.server.app import make_app  # noqa: PLC0415
     from openkeypoints.server.config import NamedModel, ServerConfig  # noqa: PLC0415
     from openkeypoints.server.logs import start_logging  # noqa: PLC0415
@@ -252,7 +253,7 @@ def main() -> None:
         lambda _: stub_model(arguments.sleep_ms / 1e3, arguments.people),
         Limits(streams=arguments.streams, pinned=frozenset({STUB})),
     )
-    config = ServerConfig(port=0, models=(NamedModel(STUB, STUB),))
+    config = ServerConfig(port=0, models=(NamedModel(STUB, ModelSpec(STUB)),))
     count_decoding()
     with bind(config) as listening:
         print(json.dumps({"url": f"http://127.0.0.1:{listening.getsockname()[1]}"}), flush=True)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from openkeypoints.models import ModelSpec
 from openkeypoints.server.config import NamedModel, ServerConfig
 from openkeypoints.settings import Settings
 from tests.live_server import LiveServer, live_server
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 KEY = "okp_browser_0123456789abcdef"
-MODELS = tuple(NamedModel(name, name) for name in ("person", "person-19"))
+MODELS = tuple(NamedModel(name, ModelSpec(name)) for name in ("person", "person-19"))
 FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 ANSWER_MS = 30_000
 """A busy machine may take this long for an answer."""

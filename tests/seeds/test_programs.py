@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from openkeypoints.models import ModelSpec
 from openkeypoints.server.config import NamedModel, ServerConfig
 from openkeypoints.settings import Settings
 from tests.arch.source import PACKAGE
@@ -121,7 +122,7 @@ def put_weights(weights: dict[str, str], shared: Path, folder: Path) -> None:
 def serving(tasks: dict[str, str], folder: Path) -> Iterator[str]:
     """Run a server with a small YOLO model of a task under each id, and return its address."""
     models = tuple(
-        NamedModel(model_id, str(tiny_yolo(folder / f"{task}.pt", task=task)))
+        NamedModel(model_id, ModelSpec(str(tiny_yolo(folder / f"{task}.pt", task=task))))
         for model_id, task in tasks.items()
     )
     settings = Settings(cache_dir=folder / "cache", offline=True)

@@ -5,28 +5,30 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from openkeypoints.cli.options import PRECISIONS, RUNTIMES, ModelOptions, json_option, takes
+from openkeypoints.cli.options import (
+    RUNTIMES,
+    ModelOptions,
+    json_option,
+    model_options_but_runtime,
+    takes,
+)
 from openkeypoints.cli.progress import Bar
 from openkeypoints.cli.tables import listing, table
 
 
-@dataclass(frozen=True, slots=True)
-class BenchOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions(ModelOptions):
     """What ``okp bench`` was asked for."""
 
-    model: str | None
-    card: Path | None
     image: Path | None
     runtimes: tuple[str, ...]
-    device: str
-    precision: str
     rounds: int
     url: str | None
     route: str
@@ -38,13 +40,7 @@ class BenchOptions:
 
 
 @click.command()
-@click.option("--model", metavar="ID", help="Catalogue id or file.  [default: person]")
-@click.option(
-    "--card",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="JSON or YAML with what a bare model file cannot say.",
-)
+@model_options_but_runtime
 @click.option(
     "--image",
     metavar="FILE",
@@ -59,8 +55,6 @@ class BenchOptions:
     default=("auto",),
     help="May be given several times; all: each one that is installed.  [default: auto]",
 )
-@click.option("--device", metavar="NAME", default="auto", show_default=True)
-@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=30, show_default=True)
 @click.option("--url", metavar="URL", help="Measure the server at this address instead.")
 @click.option(
@@ -166,14 +160,13 @@ def _runtimes(asked: Sequence[str]) -> list[str]:
 
 
 def _measured(options: BenchOptions, runtime: str, picture: bytes) -> dict[str, Any]:
-    from openkeypoints.cli.loading import load_model  # noqa: PLC0415
     from openkeypoints.cli.speed import measure  # noqa: PLC0415
 
-    chosen = ModelOptions(options.model, options.card, runtime, options.device, options.precision)
     began = time.perf_counter()
-    with load_model(chosen) as model:
+    with replace(options, runtime=runtime).load() as model:
         load_ms = (time.perf_counter() - began) * 1e3
-        return {"load_ms": round(load_ms, 2), **measure(model, picture, rounds=options.rounds)}
+        figures = measure(model, picture, rounds=options.rounds, options=options.asked())
+        return {"load_ms": round(load_ms, 2), **figures}
 
 
 def _page(report: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ SUMMARY = ("torso.2", "within.1", "within.2", "oks", "oks_ap", "box_ap50", "clea
 PER_JOINT = ("joints_torso.2", "joints_within.1", "joints_within.2")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions(ModelOptions):
     """What ``okp evaluate`` was asked for."""
 

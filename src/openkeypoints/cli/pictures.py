@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from openkeypoints.cli.loading import load_model
 from openkeypoints.cli.outputs import (
     OutputFolder,
     beside_inputs,
@@ -27,7 +26,7 @@ from openkeypoints.drawing import draw
 from openkeypoints.errors import NotFoundError, OpenKeypointsError
 from openkeypoints.formats import coco, dump
 from openkeypoints.images import FORMATS_BY_ENDING, encode_image
-from openkeypoints.models import InferOptions, Model
+from openkeypoints.models import Model
 from openkeypoints.results import Image, Prediction
 from openkeypoints.settings import Settings
 
@@ -48,7 +47,7 @@ def run(options: PredictOptions) -> int:
         click.echo(f"okp: {line}", err=True)
     if found.sources:
         answers = _Answers(options, found.sources)
-        with load_model(options) as model, Bar(len(found.sources), "pictures") as bar:
+        with options.load() as model, Bar(len(found.sources), "pictures") as bar:
             failures += _predict_all(options, found.sources, model, answers, bar)
         answers.finish()
     if not failures:
@@ -81,7 +80,7 @@ def _predict_all(
                 iou_threshold=options.iou,
                 keypoint_confidence=options.keypoint_confidence,
                 max_detections=options.max_detections,
-                options=InferOptions(flip_test=options.flip_test),
+                options=options.asked(flip_test=options.flip_test),
             )[0]
             timings = {**prediction.timings, "decode": decode_ms}
             line = answers.take(source, image, replace(prediction, timings=timings))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from openkeypoints.cli.options import (
+    SHARE,
     ModelOptions,
     json_option,
     model_options,
@@ -16,10 +17,9 @@ from openkeypoints.cli.options import (
 )
 
 FORMATS = ("roboflow", "ultralytics", "coco", "openkeypoints")
-SHARE = click.FloatRange(0, 100)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictOptions(ModelOptions):
     """What ``okp predict`` was asked for; thresholds of None are the model's own."""
 

@@ -23,6 +23,7 @@ class ServeOptions:
     host: str
     port: int
     models: tuple[str, ...]
+    models_file: Path | None
     no_load: bool
     api_key: str | None
     api_keys: Path | None
@@ -50,6 +51,13 @@ class ServeOptions:
     metavar="ID[=PATH]",
     multiple=True,
     help="Serve this model, and only what is named; your own file under an id with ID=PATH.",
+)
+@click.option(
+    "--models",
+    "models_file",
+    metavar="FILE",
+    type=FILE,
+    help="YAML or JSON with more of them: id: path, or id: {model, card, detector, ...}.",
 )
 @click.option("--no-load", is_flag=True, help="Load nothing that clients name.")
 @click.option(
@@ -106,10 +114,10 @@ class ServeOptions:
 def serve(options: ServeOptions) -> None:
     """Serve models over HTTP: to Roboflow's and Ultralytics' clients, curl, and a page at `/`.
 
-    Without --model the server has `person` and loads the models that clients name. Only this
-    machine can reach it, and needs no key. At another --host it starts only with --api-keys,
-    --api-key or --allow-anonymous. What it serves goes to stdout, its log as JSON lines to stderr.
-    It finishes running requests when it gets SIGTERM; SIGHUP makes it read its keys again.
+    Without --model and --models the server has `person` and loads the models that clients name.
+    Only this machine can reach it, and needs no key. At another --host it starts only with
+    --api-keys, --api-key or --allow-anonymous. What it serves goes to stdout, its log as JSON lines
+    to stderr. It finishes running requests at SIGTERM; SIGHUP makes it read its keys again.
 
     \b
     Example:

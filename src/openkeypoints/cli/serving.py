@@ -8,7 +8,7 @@ import click
 
 from openkeypoints import __version__
 from openkeypoints.cli.serve import ServeOptions
-from openkeypoints.server.config import NamedModel, ServerConfig
+from openkeypoints.server.config import NamedModel, ServerConfig, named_in
 from openkeypoints.server.keys import KeyStore
 from openkeypoints.server.logs import start_logging
 from openkeypoints.server.running import bind, run
@@ -49,7 +49,10 @@ def config_from(options: ServeOptions) -> ServerConfig:
     return ServerConfig(
         host=options.host,
         port=options.port,
-        models=tuple(NamedModel.parse(text) for text in options.models),
+        models=(
+            *(NamedModel.parse(text) for text in options.models),
+            *(() if options.models_file is None else named_in(options.models_file)),
+        ),
         load=not options.no_load,
         api_key=options.api_key,
         api_keys=options.api_keys,

@@ -9,19 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from openkeypoints.models import Model
+from openkeypoints.models import InferOptions, Model
 
 STAGES = ("decode", "prepare", "run", "finish")
 WARMUP_ROUNDS = 3
 
 
-def measure(model: Model, picture: bytes, *, rounds: int) -> dict[str, Any]:
+def measure(
+    model: Model, picture: bytes, *, rounds: int, options: InferOptions | None = None
+) -> dict[str, Any]:
     """Return how long a model takes for a picture, from the bytes of the file to the result.
 
     Args:
         model: loaded.
         picture: bytes of a picture file.
         rounds: measured runs, after the first one and a few that are thrown away.
+        options: what the model is asked.
 
     Returns:
         ``first_ms``; ``stages`` and ``total``, each with ``p50`` and ``p95`` in ms of wall time;
@@ -29,16 +32,16 @@ def measure(model: Model, picture: bytes, *, rounds: int) -> dict[str, Any]:
         ``instances`` that were found.
     """
     began = time.perf_counter()
-    result = model.infer(picture)[0]
+    result = model.infer(picture, options=options)[0]
     first_ms = (time.perf_counter() - began) * 1e3
     for _ in range(WARMUP_ROUNDS):
-        model.infer(picture)
+        model.infer(picture, options=options)
     walls: list[float] = []
     stages: dict[str, list[float]] = {name: [] for name in STAGES}
     cpu_began = time.process_time()
     for _ in range(rounds):
         began = time.perf_counter()
-        result = model.infer(picture)[0]
+        result = model.infer(picture, options=options)[0]
         walls.append((time.perf_counter() - began) * 1e3)
         for name, values in stages.items():
             values.append(result.timings.get(name, 0.0))

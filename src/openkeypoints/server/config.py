@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from openkeypoints.errors import InputError
+from openkeypoints.models import ModelSpec
+from openkeypoints.weights.cards import read_mapping
 
 RESERVED_SEGMENTS = frozenset({"v1", "api", "infer", "model", "predict", "start", "docs"})
 """First segments of addresses that are routes, so that no model can have them."""
@@ -73,11 +75,11 @@ class NamedModel:
 
     Attributes:
         id: under which it is served.
-        source: id or path that is loaded.
+        spec: what is opened for it.
     """
 
     id: str
-    source: str
+    spec: ModelSpec
 
     @classmethod
     def parse(cls, text: str) -> NamedModel:
@@ -96,7 +98,30 @@ class NamedModel:
             name, source = (path.stem if path.exists() else text), text
         if (reason := id_fault(name)) is not None:
             raise InputError(f"--model {text!r} cannot be served: {reason}")
-        return cls(name, source)
+        return cls(name, ModelSpec(source))
+
+
+def named_in(path: Path) -> tuple[NamedModel, ...]:
+    """Read the file of ``--models``: a mapping of ids to specifications (see ``ModelSpec``).
+
+    A specification is an id or a path, or a mapping whose ``model`` is the id of the entry where it
+    has none. Paths in it are those from the folder of the file, if there is such a file.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InputError: it holds no such mapping.
+    """
+    named = []
+    for name, values in read_mapping(path, "list of models").items():
+        if (reason := id_fault(str(name))) is not None:
+            raise InputError(f"{path.name}: {str(name)!r} cannot be served: {reason}")
+        asked = {"model": str(name), **values} if isinstance(values, dict) else values or str(name)
+        try:
+            spec = ModelSpec.from_dict(asked)
+        except InputError as error:
+            raise InputError(f"{path.name}: {name}: {error}") from error
+        named.append(NamedModel(str(name), spec.relative_to(path.parent)))
+    return tuple(named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +181,9 @@ class ServerConfig:
             raise InputError(f"--workers {self.workers}: give at least 1.")
         ids = [model.id for model in self.models]
         if twice := {name for name in ids if ids.count(name) > 1}:
-            raise InputError(f"--model names {', '.join(sorted(twice))} more than once.")
+            raise InputError(
+                f"--model and --models name {', '.join(sorted(twice))} more than once."
+            )
 
     @property
     def has_keys(self) -> bool:

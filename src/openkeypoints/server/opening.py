@@ -61,19 +61,20 @@ class Opener:
     def predict_bytes(self, model_id: str) -> int:
         """Return how much memory a model will take, as far as its file tells; 0 if it does not."""
         row = self._catalogue.row(model_id)
-        path = Path(self._catalogue.sources.get(model_id, "")) if row is None else row.file
+        named = self._catalogue.specs.get(model_id)
+        path = row.file if row is not None else Path(named.model) if named is not None else None
         if path is not None and path.is_file():
             return _MEMORY_PER_BYTE * path.stat().st_size
         return _MEMORY_PER_BYTE * ((row and row.size_bytes) or 0)
 
     def _open(self, model_id: str) -> Model:
         settings = replace(self._settings, threads=self.streams, streams=self.streams)
-        source = self._catalogue.sources.get(model_id)
+        named = self._catalogue.specs.get(model_id)
         key = self._catalogue.forwarded_keys.get(model_id)
-        if source is None and key is not None:
+        if named is None and key is not None:
             settings = replace(settings, api_key=key)
-        spec = ModelSpec(source or model_id)
-        return open_model(spec, settings, name=model_id, files=source is not None)
+        spec = ModelSpec(model_id) if named is None else named
+        return open_model(spec, settings, name=model_id, files=named is not None)
 
 
 def _public(model_id: str, error: OpenKeypointsError) -> OpenKeypointsError:

@@ -11,6 +11,7 @@ from typing import Any
 from openkeypoints.errors import UnknownModelError
 from openkeypoints.models import (
     Model,
+    ModelSpec,
     Variant,
     find_variant,
     list_models,
@@ -39,8 +40,8 @@ class Served:
         self._config = config
         self._settings = settings
         self._rows = {name: row for row in list_models() for name in (row.id, *row.aliases)}
-        named = config.models or (NamedModel(DEFAULT, DEFAULT),)
-        self._sources = {model.id: model.source for model in named}
+        named = config.models or (NamedModel(DEFAULT, ModelSpec()),)
+        self._specs = {model.id: model.spec for model in named}
         self._named = self._named_names()
         self._added: dict[str, str] = {}
         self._requested: dict[str, dict[str, None]] = {}
@@ -51,12 +52,12 @@ class Served:
     @property
     def pinned(self) -> tuple[str, ...]:
         """The ids that the operator named: loaded at the start, and kept."""
-        return tuple(self._sources)
+        return tuple(self._specs)
 
     @property
-    def sources(self) -> Mapping[str, str]:
-        """Id that the operator named -> the id or path that is loaded for it."""
-        return MappingProxyType(self._sources)
+    def specs(self) -> Mapping[str, ModelSpec]:
+        """Id that the operator named -> what is opened for it."""
+        return MappingProxyType(self._specs)
 
     @property
     def forwarded_keys(self) -> Mapping[str, str]:
@@ -65,7 +66,7 @@ class Served:
 
     def ids(self) -> list[str]:
         """Return the ids that are served now to everybody: named ones, then added ones."""
-        return list(dict.fromkeys((*self._sources, *self._added.values())))
+        return list(dict.fromkeys((*self._specs, *self._added.values())))
 
     def names(self) -> list[str]:
         """Return the ids, and ``ID/1`` after each that has no slash."""
@@ -76,11 +77,12 @@ class Served:
         if not self._open_to_all:
             return []
         there = (*(row.id for row in self._rows.values()), *known_ids(self._settings))
-        return [name for name in dict.fromkeys(there) if name not in self._sources]
+        return [name for name in dict.fromkeys(there) if name not in self._specs]
 
     def row(self, model_id: str) -> Variant | None:
         """Return what the catalogue says of an id, None where the operator named another file."""
-        if self._sources.get(model_id, model_id) not in (model_id, *self._aliases(model_id)):
+        spec = self._specs.get(model_id)
+        if spec is not None and spec.model not in (model_id, *self._aliases(model_id)):
             return None
         return self._rows.get(model_id)
 
@@ -111,7 +113,7 @@ class Served:
             UnknownModelError: there is no such model, or not for this caller.
         """
         model_id = self.resolve(name, caller)
-        if model_id not in self._sources and caller.key_id is not None and caller.may("admin"):
+        if model_id not in self._specs and caller.key_id is not None and caller.may("admin"):
             self._added.update(dict.fromkeys((name, *spellings(model_id)), model_id))
         return model_id
 
@@ -182,8 +184,8 @@ class Served:
 
     def _named_names(self) -> dict[str, str]:
         """Return every name of the named models; an id goes before the alias of another."""
-        names = {model_id: model_id for model_id in self._sources}
-        for model_id in self._sources:
+        names = {model_id: model_id for model_id in self._specs}
+        for model_id in self._specs:
             for name in self._aliases(model_id):
                 names.setdefault(name, model_id)
         for name, model_id in list(names.items()):
@@ -197,13 +199,11 @@ class Served:
 
     def _check(self, model: NamedModel) -> None:
         """Refuse at the start what can be no model, without asking the network."""
-        known = model.source in self._rows or model.source in known_ids(self._settings)
-        if (
-            not known
-            and not Path(model.source).exists()
-            and not ROBOFLOW_ID.fullmatch(model.source)
-        ):
-            find_variant(model.source)
+        for spec in (model.spec, model.spec.detector):
+            if spec is None or spec.model in self._rows or spec.model in known_ids(self._settings):
+                continue
+            if not Path(spec.model).exists() and not ROBOFLOW_ID.fullmatch(spec.model):
+                find_variant(spec.model)
 
 
 def spellings(model_id: str) -> tuple[str, ...]:

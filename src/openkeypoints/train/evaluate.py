@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from openkeypoints.errors import MissingExtraError
 from openkeypoints.geometry import xywh_from_xyxy
 from openkeypoints.metrics import calibration, score
 from openkeypoints.models import InferOptions, Model
+from openkeypoints.models.request import DEFAULT_OPTIONS
 from openkeypoints.results import Prediction
 from openkeypoints.settings import Settings
 from openkeypoints.skeletons import skeleton_from_coco_category
@@ -39,13 +40,13 @@ class Protocol:
         boxes: ``given`` scores keypoints in the labelled boxes, ``found`` end to end.
         min_side: people with a shorter box side, px, are left out of the box figures.
         threshold: score that is a find in a picture without people; None = the model's default.
-        flip_test: average with the mirrored picture.
+        options: what the model is asked.
     """
 
     boxes: Boxes = "found"
     min_side: float = 48.0
     threshold: float | None = None
-    flip_test: bool = False
+    options: InferOptions = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def evaluate(
     boxes, threshold = protocol.boxes, protocol.threshold
     if threshold is None:
         threshold = model.description.confidence
-    predictions = predict(model, dataset, boxes=boxes, flip_test=protocol.flip_test, report=report)
+    predictions = predict(model, dataset, boxes=boxes, options=protocol.options, report=report)
     figures = score(truth, predictions, min_side=protocol.min_side, threshold=threshold)
     coco = coco_keypoint_ap(truth, predictions)
     if coco is not None:
@@ -103,7 +104,7 @@ def predict(
     dataset: Dataset,
     *,
     boxes: Boxes,
-    flip_test: bool = False,
+    options: InferOptions = DEFAULT_OPTIONS,
     report: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Predictions:
     """Return the model's answers on a dataset, in the shape that ``metrics.score`` takes."""
@@ -114,13 +115,13 @@ def predict(
         labelled = np.nonzero(picture.weights.sum(1) > 0)[0]
         if boxes == "given" and len(labelled):
             image = load_picture(picture, settings)
-            options = InferOptions(boxes=[picture.boxes[labelled]], flip_test=flip_test)
-            (found,) = model.infer(image, color="rgb", options=options)
+            asked = replace(options, boxes=[picture.boxes[labelled]])
+            (found,) = model.infer(image, color="rgb", options=asked)
             ids = picture.annotation_ids[labelled][found.extras["box_index"]]
             given = zip(_rows(found, picture, names), ids, strict=True)
             rows += [{**row, "annotation_id": int(i)} for row, i in given]
         elif boxes == "found":
-            image, options = load_picture(picture, settings), InferOptions(flip_test=flip_test)
+            image = load_picture(picture, settings)
             (found,) = model.infer(image, confidence=LOW_CONFIDENCE, color="rgb", options=options)
             rows += _rows(found, picture, names)
         report(done, count)

@@ -1,4 +1,4 @@
-"""Cards: small JSON or YAML files in which a user says what a bare model file cannot."""
+"""The one reader of a user's YAML: cards, which say what a bare model file cannot, and lists."""
 
 from __future__ import annotations
 
@@ -21,15 +21,28 @@ def read_card(card: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]:
     """
     if card is None or isinstance(card, Mapping):
         return dict(card or {})
-    path = Path(card)
+    return read_mapping(Path(card), "card")
+
+
+def read_mapping(path: Path, what: str) -> dict[str, Any]:
+    """Return the content of a JSON or YAML file that holds a mapping.
+
+    Args:
+        path: the file.
+        what: it is, for messages.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InputError: the file is neither JSON nor YAML, or holds no mapping.
+    """
     if not path.is_file():
-        raise NotFoundError(f"No card at {path}.")
+        raise NotFoundError(f"No {what} at {path}.")
     try:
         # JSON is read as JSON: YAML would take its tabs and some of its escapes amiss.
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"The card {path.name} cannot be read ({error}).") from error
+        raise InputError(f"The {what} {path.name} cannot be read ({error}).") from error
     if not isinstance(data, dict):
-        raise InputError(f"The card {path.name} holds no mapping of names to values.")
+        raise InputError(f"The {what} {path.name} holds no mapping of names to values.")
     return data

@@ -13,6 +13,7 @@ import pytest
 
 from openkeypoints.cli.load import percentile
 from openkeypoints.engine import Engine
+from openkeypoints.models import ModelSpec
 from openkeypoints.server.config import NamedModel, ServerConfig
 from openkeypoints.settings import Settings
 from tests.live_server import live_server
@@ -30,7 +31,7 @@ def settings(tmp_path_factory) -> Settings:
 
 @pytest.fixture(scope="module")
 def locked(settings, tiny_okp) -> Iterator[str]:
-    named = NamedModel("tiny", str(tiny_okp))
+    named = NamedModel("tiny", ModelSpec(str(tiny_okp)))
     config = ServerConfig(port=0, api_key=KEY, models=(named,))
     with live_server(config, settings=settings) as server:
         yield server.url

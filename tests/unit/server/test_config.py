@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from openkeypoints.errors import InputError
-from openkeypoints.server.config import NamedModel, ServerConfig, id_fault
+from openkeypoints.models import ModelSpec
+from openkeypoints.server.config import NamedModel, ServerConfig, id_fault, named_in
 
 KEY = "0123456789abcdef"
 
@@ -54,7 +55,7 @@ def test_a_proxy_makes_a_local_server_reachable_so_it_needs_keys():
         {"cors_origins": ("example.com",)},
         {"trusted_proxies": ("nonsense",), "api_key": KEY},
         {"root_path": "no-slash"},
-        {"models": (NamedModel("a", "a"), NamedModel("a", "b"))},
+        {"models": (NamedModel("a", ModelSpec("a")), NamedModel("a", ModelSpec("b")))},
     ],
     ids=lambda options: next(iter(options)),
 )
@@ -70,9 +71,9 @@ def test_a_key_is_not_shown_by_the_record():
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("person", NamedModel("person", "person")),
-        ("my-pose/3", NamedModel("my-pose/3", "my-pose/3")),
-        ("yolov8x-pose-640=/data/x.pt", NamedModel("yolov8x-pose-640", "/data/x.pt")),
+        ("person", NamedModel("person", ModelSpec("person"))),
+        ("my-pose/3", NamedModel("my-pose/3", ModelSpec("my-pose/3"))),
+        ("yolov8x-pose-640=/data/x.pt", NamedModel("yolov8x-pose-640", ModelSpec("/data/x.pt"))),
     ],
 )
 def test_a_model_is_an_id_or_an_id_with_a_file(text, named):
@@ -82,7 +83,7 @@ def test_a_model_is_an_id_or_an_id_with_a_file(text, named):
 def test_a_bare_file_is_served_under_its_name(tmp_path):
     file = tmp_path / "best.okp"
     file.touch()
-    assert NamedModel.parse(str(file)) == NamedModel("best", str(file))
+    assert NamedModel.parse(str(file)) == NamedModel("best", ModelSpec(str(file)))
 
 
 @pytest.mark.parametrize(
@@ -113,3 +114,51 @@ def test_an_id_may_not_begin_as_a_route_does(first):
     assert "route" in (id_fault(f"{first}/1") or "")
     with pytest.raises(InputError, match="route"):
         NamedModel.parse(f"{first}=x.onnx")
+
+
+def test_a_file_names_models_with_all_that_they_are_opened_with(tmp_path):
+    (tmp_path / "best.okp").touch()
+    file = tmp_path / "models.yaml"
+    file.write_text(
+        "person:\n"
+        "tubes/3: best.okp\n"
+        "horse:\n"
+        "  model: horse.onnx\n"
+        "  card: {class_names: [horse]}\n"
+        "  detector: {model: best.okp, device: cpu}\n"
+        "  keypoints: [nose]\n"
+        "  runtime: onnxruntime\n",
+        encoding="utf-8",
+    )
+    best = str(tmp_path / "best.okp")
+    assert named_in(file) == (
+        NamedModel("person", ModelSpec("person")),
+        NamedModel("tubes/3", ModelSpec(best)),
+        NamedModel(
+            "horse",
+            ModelSpec(
+                "horse.onnx",
+                {"class_names": ["horse"]},
+                ModelSpec(best, device="cpu"),
+                ("nose",),
+                runtime="onnxruntime",
+            ),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- person", "list of models models.yaml holds no mapping"),
+        ("a: {modell: b}", "a: A model has 'modell'; its keys are card, detector"),
+        ("a: {card: c.yaml}", "card 'c.yaml': give a mapping"),
+        ("v1/x: person", "'v1' is the beginning of a route"),
+        ("a: 3", "no mapping: 3"),
+    ],
+)
+def test_a_file_of_models_that_is_wrong_says_where(tmp_path, text, message):
+    file = tmp_path / "models.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        named_in(file)

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from openkeypoints.engine import Engine
+from openkeypoints.models import ModelSpec
 from openkeypoints.samples import sample
 from openkeypoints.server.config import NamedModel, ServerConfig
 from tests.live_server import live_server
@@ -185,7 +186,10 @@ def test_a_file_that_breaks_is_told_when_it_is_read_and_mended_when_it_is_back(
     source = {"okp": tiny_okp, "pt": tiny_pt}[suffix]
     path = tmp_path / f"mine.{suffix}"
     path.write_bytes(source.read_bytes())
-    named = (NamedModel("mine", str(path)), NamedModel("other", str(tiny_okp)))
+    named = (
+        NamedModel("mine", ModelSpec(str(path))),
+        NamedModel("other", ModelSpec(str(tiny_okp))),
+    )
     with live_server(ServerConfig(port=0, models=named), settings=settings) as server:
         client = server.client
         load_s = server.context.engine.loaded()["mine"].load_s  # this machine may be busy
@@ -206,7 +210,7 @@ def test_a_file_that_breaks_is_told_when_it_is_read_and_mended_when_it_is_back(
 def test_a_model_that_hangs_is_replaced_and_the_others_go_on(settings):
     shop = Shop()
     engine = Engine(shop.open, limits(deadline_s=1.0, grace_s=0.3, inflight_bytes=10**8))
-    named = (NamedModel("team/1", "team/1"), NamedModel("team/2", "team/2"))
+    named = (NamedModel("team/1", ModelSpec("team/1")), NamedModel("team/2", ModelSpec("team/2")))
     config = ServerConfig(port=0, models=named)
     with (
         live_server(config, engine=engine, settings=settings) as server,

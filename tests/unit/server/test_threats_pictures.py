@@ -17,6 +17,7 @@ import pytest
 from PIL import Image as PilImage
 
 from openkeypoints.errors import UnsafeCheckpointError, WeightsError
+from openkeypoints.models import ModelSpec
 from openkeypoints.server.config import Limits, NamedModel, ServerConfig
 from tests.live_server import live_server
 from tests.pickled import Call, Global, write_checkpoint
@@ -29,7 +30,7 @@ CANARY = "canary-in-a-file"
 
 @pytest.fixture(scope="module")
 def server(settings, tiny_pt):
-    config = ServerConfig(port=0, models=(NamedModel(MODEL, str(tiny_pt)),))
+    config = ServerConfig(port=0, models=(NamedModel(MODEL, ModelSpec(str(tiny_pt))),))
     with live_server(config, settings=settings) as running:
         yield running
 
@@ -309,7 +310,7 @@ def test_a_hostile_checkpoint_of_the_operator_runs_nothing(settings, tmp_path, m
     monkeypatch.setenv("TRACE", str(tmp_path / "ran"))
     call = Call(Global("os", "system"), ('touch "$TRACE"',))
     file = write_checkpoint(tmp_path / "evil.pt", {"model": call})
-    config = ServerConfig(port=0, models=(NamedModel("mine", str(file)),))
+    config = ServerConfig(port=0, models=(NamedModel("mine", ModelSpec(str(file))),))
     with watched(RUNS) as seen, live_server(config, settings=settings) as server:
         failure = server.context.condition.failure
     assert isinstance(failure, WeightsError)
@@ -319,7 +320,7 @@ def test_a_hostile_checkpoint_of_the_operator_runs_nothing(settings, tmp_path, m
 
 
 def test_a_plain_checkpoint_of_the_operator_is_served(settings, tiny_pt):
-    config = ServerConfig(port=0, models=(NamedModel("mine", str(tiny_pt)),))
+    config = ServerConfig(port=0, models=(NamedModel("mine", ModelSpec(str(tiny_pt))),))
     with watched(RUNS) as seen, live_server(config, settings=settings) as server:
         answer = server.client.get("/v1/models/mine")
     assert answer.status_code == 200
@@ -342,7 +343,7 @@ def test_a_graph_with_weights_elsewhere_is_not_served(settings, tmp_path):
     graph = onnx.helper.make_graph([], "graph", [], [value], [tensor])
     file = tmp_path / "folder" / "evil.onnx"
     file.write_bytes(onnx.helper.make_model(graph).SerializeToString())
-    config = ServerConfig(port=0, models=(NamedModel("mine", str(file)),))
+    config = ServerConfig(port=0, models=(NamedModel("mine", ModelSpec(str(file))),))
     with watched(OPENS) as seen, live_server(config, settings=settings) as server:
         failure = server.context.condition.failure
     assert isinstance(failure, WeightsError)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from openkeypoints.images import encode_image, read_image, resize
+from openkeypoints.models import ModelSpec
 from openkeypoints.samples import sample
 from openkeypoints.server.config import NamedModel, ServerConfig
 from openkeypoints.settings import Settings
@@ -42,8 +43,8 @@ def yolo_files(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def yolo_server(yolo_files, settings) -> LiveServer:
     """Return a server with a model of each task, and the packaged one."""
-    named = [NamedModel(model_id, str(path)) for model_id, path in yolo_files.items()]
-    config = ServerConfig(port=0, models=(*named, NamedModel("person", "person")))
+    named = [NamedModel(model_id, ModelSpec(str(path))) for model_id, path in yolo_files.items()]
+    config = ServerConfig(port=0, models=(*named, NamedModel("person", ModelSpec("person"))))
     with live_server(config, settings=settings, ready=False) as server:
         while not server.context.condition.ready:  # the time limit of the first test ends this
             assert server.context.condition.failure is None
@@ -74,7 +75,7 @@ def small_server(yolo_files, settings):
 
     @contextlib.contextmanager
     def start(model_id="detect", **options):
-        named = (NamedModel(model_id, str(yolo_files[model_id])),)
+        named = (NamedModel(model_id, ModelSpec(str(yolo_files[model_id]))),)
         with live_server(
             ServerConfig(port=0, models=named, **options), settings=settings
         ) as server:

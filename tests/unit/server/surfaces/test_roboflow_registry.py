@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from openkeypoints.models import ModelSpec
 from openkeypoints.server.config import NamedModel
 from tests.live_server import LiveServer
 from tests.synthetic import synthetic_server
@@ -97,7 +98,7 @@ def test_callers_that_may_only_infer_add_what_is_served_and_manage_nothing(
 
 
 def test_key_of_an_administrator_adds_what_was_not_named(synthetic_package, tmp_path) -> None:
-    models = (NamedModel("only", str(synthetic_package)),)
+    models = (NamedModel("only", ModelSpec(str(synthetic_package))),)
     options = {"api_key": OWN_KEY, "models": models}
     with synthetic_server(synthetic_package, tmp_path, **options) as server:
         body = {"model_id": "my-pose/3", "api_key": OWN_KEY}
