@@ -160,12 +160,13 @@ def _runtimes(asked: Sequence[str]) -> list[str]:
 
 
 def _measured(options: BenchOptions, runtime: str, picture: bytes) -> dict[str, Any]:
+    from openkeypoints.cli.loading import infer_options, load_model  # noqa: PLC0415
     from openkeypoints.cli.speed import measure  # noqa: PLC0415
 
     began = time.perf_counter()
-    with replace(options, runtime=runtime).load() as model:
+    with load_model(replace(options, runtime=runtime)) as model:
         load_ms = (time.perf_counter() - began) * 1e3
-        figures = measure(model, picture, rounds=options.rounds, options=options.asked())
+        figures = measure(model, picture, rounds=options.rounds, options=infer_options(options))
         return {"load_ms": round(load_ms, 2), **figures}
 
 

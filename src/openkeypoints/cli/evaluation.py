@@ -9,6 +9,7 @@ from typing import Any
 
 from openkeypoints.cli.annotations import annotation_file
 from openkeypoints.cli.evaluate import EvaluateOptions
+from openkeypoints.cli.loading import infer_options, load_model
 from openkeypoints.cli.outputs import OutputFolder
 from openkeypoints.cli.progress import Bar
 from openkeypoints.models import Model
@@ -25,7 +26,7 @@ def run(options: EvaluateOptions) -> dict[str, Any]:
     modes: tuple[Boxes, ...] = ("given", "found") if options.boxes == "both" else (options.boxes,)
     files = _Files(options, modes, [data, *options.files()])
     report: dict[str, Any] = {"model": options.model or "person", "data": str(options.data)}
-    with options.load() as model, Bar(2, "pictures") as bar:
+    with load_model(options) as model, Bar(2, "pictures") as bar:
         for mode in modes:
             scored = _score(options, model, mode, bar)
             report[mode] = scored.figures
@@ -39,7 +40,10 @@ def _score(options: EvaluateOptions, model: Model, mode: Boxes, bar: Bar) -> Eva
         annotation_file(options.data, "val"),
         pictures=options.pictures,
         protocol=Protocol(
-            mode, options.min_side, options.threshold, options.asked(flip_test=options.flip_test)
+            mode,
+            options.min_side,
+            options.threshold,
+            infer_options(options, flip_test=options.flip_test),
         ),
         report=lambda done, total: bar.update(done, total=total, what=f"boxes {mode}"),
     )

@@ -6,12 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
-
-if TYPE_CHECKING:
-    from openkeypoints.models import InferOptions, Model
 
 Record = TypeVar("Record")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -95,7 +92,7 @@ overwrite_option = click.option(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOptions:
-    """How the model of a command is opened and asked; see ``ModelSpec`` and ``InferOptions``.
+    """How the model of a command is opened and asked (by `loading`).
 
     Attributes:
         model: catalogue id or file, None = the default.
@@ -125,35 +122,6 @@ class ModelOptions:
         """Return the files that loading reads: no command may write over them."""
         names = (self.model, self.card, self.detector)
         return [Path(name) for name in names if name is not None]
-
-    def load(self) -> Model:
-        """Open the model.
-
-        Raises:
-            OpenKeypointsError: see ``get_model``.
-        """
-        from openkeypoints.models import get_model  # noqa: PLC0415
-
-        return get_model(
-            self.model,
-            card=self.card,
-            detector=self.detector,
-            keypoints=self.keypoints or None,
-            runtime=self.runtime,
-            device=self.device,
-            precision=self.precision,
-        )
-
-    def asked(self, **more: Any) -> InferOptions:
-        """Return what the model is asked, with further options of one command."""
-        from openkeypoints.models import InferOptions  # noqa: PLC0415
-
-        return InferOptions(
-            input_size=self.input_size,
-            max_persons=self.max_persons,
-            box_threshold=self.box_threshold,
-            **more,
-        )
 
 
 def model_options(function: Decorated) -> Decorated:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from openkeypoints.cli.loading import infer_options, load_model
 from openkeypoints.cli.outputs import (
     OutputFolder,
     beside_inputs,
@@ -47,7 +48,7 @@ def run(options: PredictOptions) -> int:
         click.echo(f"okp: {line}", err=True)
     if found.sources:
         answers = _Answers(options, found.sources)
-        with options.load() as model, Bar(len(found.sources), "pictures") as bar:
+        with load_model(options) as model, Bar(len(found.sources), "pictures") as bar:
             failures += _predict_all(options, found.sources, model, answers, bar)
         answers.finish()
     if not failures:
@@ -80,7 +81,7 @@ def _predict_all(
                 iou_threshold=options.iou,
                 keypoint_confidence=options.keypoint_confidence,
                 max_detections=options.max_detections,
-                options=options.asked(flip_test=options.flip_test),
+                options=infer_options(options, flip_test=options.flip_test),
             )[0]
             timings = {**prediction.timings, "decode": decode_ms}
             line = answers.take(source, image, replace(prediction, timings=timings))
