@@ -7,7 +7,7 @@ import io
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,11 +41,11 @@ class Source:
         """Yield (qualified name, node) of every function and method, nested ones too."""
         yield from _functions(self.tree, "")
 
-    def comments(self) -> Iterator[tuple[int, str]]:
-        """Yield (line number, text) of every comment."""
-        for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
-            if token.type == tokenize.COMMENT:
-                yield token.start[0], token.string
+    @cached_property
+    def comments(self) -> tuple[tuple[int, str], ...]:
+        """(line number, text) of every comment."""
+        tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
+        return tuple((t.start[0], t.string) for t in tokens if t.type == tokenize.COMMENT)
 
 
 @cache
