@@ -1,7 +1,7 @@
 """What it costs to name a detector: `person` behind `detector="person"`, beside `person` alone.
 
 Only the detector half of a named model is opened and run, so that both do the same work. CPU time
-of all threads per picture, median of interleaved rounds; exits 1 where the ratio is above the limit.
+of all threads per picture, median of interleaved rounds; exits 1 where the ratio is above a limit.
 
     .venv/bin/python benchmarks/bench_detector_before_pose.py
 """
