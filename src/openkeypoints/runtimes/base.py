@@ -40,8 +40,10 @@ class Artifact:
         name: what error messages call it.
         torch_module: makes the same network as a torch module whose ``forward`` takes the inputs
             in order and returns a mapping of name to tensor, or a tuple in the order of its
-            attribute ``outputs``. The session switches it to evaluation mode and moves it to the
-            device. None where the family has no torch module.
+            attribute ``outputs``. Its attributes ``inputs`` (name to shape) and ``dtypes`` (name
+            to numpy's type) say what it takes; without them each parameter of ``forward`` is uint8
+            pictures. The session switches it to evaluation mode and moves it to the device. None
+            where the family has no torch module.
         int8: the graph holds calibrated 8-bit layers.
         openvino: the graph as an OpenVINO ``.xml`` with its ``.bin`` beside it, in place of ONNX.
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from openkeypoints.errors import InputError, RuntimeUnavailableError
 from openkeypoints.runtimes.base import (
@@ -72,7 +72,8 @@ class TorchSession:
         names = inspect.signature(module.forward).parameters
         self.inputs: Mapping[str, Shape] = stated or dict.fromkeys(names, _PICTURES)
         self.outputs: tuple[str, ...] = tuple(getattr(module, "outputs", ()))
-        self._dtypes = dict.fromkeys(self.inputs, np.dtype(np.uint8))
+        dtypes: Mapping[str, DTypeLike] = getattr(module, "dtypes", {})
+        self._dtypes = {name: np.dtype(dtypes.get(name, np.uint8)) for name in self.inputs}
         self._name = name
         self._module: torch.nn.Module | None = module
         self._streams = threading.Semaphore(streams)

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from openkeypoints.errors import InputError
 from openkeypoints.runtimes import Artifact, open_session
-from tests.unit.runtimes.graphs import Nameless, Naming, Tiny, graph, picture
+from tests.unit.runtimes.graphs import Nameless, Naming, Tiny, graph, model_bytes, picture
 
 
 def open_torch(module, **choices):
@@ -34,6 +35,69 @@ def test_a_module_may_state_the_shapes_of_its_inputs():
     opened = open_torch(Square)
     with pytest.raises(InputError, match=r"it must be \(any, 32, 32, 3\)"):
         opened.run({"image": picture(1, 16, 32)})
+
+
+class Scaled(torch.nn.Module):
+    """Planes times the sum of two whole numbers of each picture."""
+
+    inputs = {"planes": (None, 3, None, None), "sizes": (None, 2)}  # noqa: RUF012
+    dtypes = {"planes": np.float32, "sizes": "int64"}  # noqa: RUF012
+    outputs = ("scaled",)
+
+    def forward(self, planes, sizes):
+        return (planes * sizes.sum(1).float()[:, None, None, None],)
+
+
+def scaled_graph():
+    nodes = [
+        helper.make_node("ReduceSum", ["sizes", "axis"], ["sums"], keepdims=1),
+        helper.make_node("Cast", ["sums"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["floats", "ends"], ["factors"]),
+        helper.make_node("Mul", ["planes", "factors"], ["scaled"]),
+    ]
+    planes = ["n", 3, "h", "w"]
+    inputs = [
+        helper.make_tensor_value_info("planes", TensorProto.FLOAT, planes),
+        helper.make_tensor_value_info("sizes", TensorProto.INT64, ["n", 2]),
+    ]
+    constants = {"axis": [1], "ends": [2, 3]}
+    return model_bytes(
+        nodes, inputs, [helper.make_tensor_value_info("scaled", TensorProto.FLOAT, planes)],
+        [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()],
+    )  # fmt: skip
+
+
+FEEDS = {
+    "planes": np.random.default_rng(0).normal(size=(2, 3, 4, 6)).astype(np.float32),
+    "sizes": np.array([[1, 2], [-5, 300]]),
+}
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino"])
+def test_every_runtime_takes_the_types_that_a_network_declares(runtime):
+    artifact = Artifact(scaled_graph(), "scaled", Scaled)
+    found = open_session(artifact, runtime=runtime, device="cpu", precision="f32").run(FEEDS)
+    expected = FEEDS["planes"] * FEEDS["sizes"].sum(1)[:, None, None, None].astype(np.float32)
+    np.testing.assert_array_equal(found["scaled"], expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "wanted"),
+    [("planes", np.uint8, "float32"), ("planes", np.float64, "float32"),
+     ("sizes", np.int32, "int64")],
+)  # fmt: skip
+def test_an_input_of_another_type_than_declared_is_an_input_error(name, dtype, wanted):
+    opened = open_torch(Scaled)
+    with pytest.raises(InputError, match=f"'{name}' is .*; it must be an array of {wanted}"):
+        opened.run(FEEDS | {name: FEEDS[name].astype(dtype)})
+
+
+def test_inputs_without_a_declared_type_are_pictures():
+    class Half(Scaled):
+        dtypes = {"sizes": np.int64}  # noqa: RUF012
+
+    with pytest.raises(InputError, match="it must be an array of uint8"):
+        open_torch(Half).run(FEEDS)
 
 
 def test_the_module_runs_in_evaluation_mode_without_gradients():
