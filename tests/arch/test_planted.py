@@ -15,7 +15,7 @@ from tests.arch.source import ROOT
 
 LAYERS = "Imports only go down the layers"
 FAMILIES = "Model families are independent"
-TORCH = "torch is at home in networks, the torch runtime, tracing, the safe reader and training"
+TORCH = "torch is at home in networks, the torch runtime, the tracer, the safe reader and training"
 
 
 @pytest.fixture

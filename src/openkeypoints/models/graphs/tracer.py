@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import onnx
 import torch
-from onnx import helper, numpy_helper
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from torch import nn
 
 OPSET = 17
 
 
-def graph_from_module(module: nn.Module, size: tuple[int, int]) -> bytes:
-    """Return a module as ONNX with free batch, height and width and 16-bit convolution weights.
+def trace(
+    module: torch.nn.Module,
+    examples: Mapping[str, Tensor],
+    *,
+    outputs: Sequence[str],
+    free: Mapping[str, Mapping[int, str]],
+    opset: int = OPSET,
+) -> bytes:
+    """Return a module as an ONNX graph that computes what the module computes, with its weights.
+
+    Nothing is rounded, folded or switched: the module is traced in the mode that it is in.
 
     Args:
-        module: maps uint8 pictures (N, H, W, 3) to a dict of maps (N, C, h, w).
-        size: (width, height) of the picture that it is traced with.
+        module: takes the examples in order and returns a tensor, a tuple in the order of
+            ``outputs``, or a mapping with at least these names.
+        examples: name of each input -> what the module is traced with.
+        outputs: names of the outputs.
+        free: name of an input or output -> axis -> name of a side that may vary.
+        opset: version of ONNX's operators.
     """
-    example = torch.zeros((1, size[1], size[0], 3), dtype=torch.uint8)
-    with torch.no_grad():
-        names = list(module(example))
-    axes = {"images": {0: "n", 1: "h", 2: "w"}}
-    axes |= {name: {0: "n", 2: f"{name}_h", 3: f"{name}_w"} for name in names}
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The tracing exporter is the one that writes free sides without another dependency; it
@@ -37,47 +40,33 @@ def graph_from_module(module: nn.Module, size: tuple[int, int]) -> bytes:
         for beginning in ("You are using the legacy", "The feature will be removed"):
             warnings.filterwarnings("ignore", beginning, DeprecationWarning)
         torch.onnx.export(
-            _Listed(module),
-            (example,),
+            _Listed(module, outputs),
+            tuple(examples.values()),
             buffer,  # type: ignore[arg-type]  # a file object is fine, its annotation says less
-            input_names=["images"],
-            output_names=names,
-            dynamic_axes=axes,
-            opset_version=OPSET,
+            input_names=list(examples),
+            output_names=list(outputs),
+            dynamic_axes={name: dict(axes) for name, axes in free.items()},
+            opset_version=opset,
             # Normalisations stay nodes of their own: folding them here would round differently
             # from the tensors that training continues from. Runtimes fold them when they load.
             training=torch.onnx.TrainingMode.PRESERVE,
             do_constant_folding=False,
             dynamo=False,
         )
-    model = onnx.load_from_string(buffer.getvalue())
-    _store_halves(model)
-    onnx.checker.check_model(model, full_check=True)
-    data: bytes = model.SerializeToString()
-    return data
+    graph = buffer.getvalue()
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
 
 
 class _Listed(torch.nn.Module):
     """The exporter wants a tuple."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: torch.nn.Module, outputs: Sequence[str]) -> None:
         super().__init__()
-        self.module = module
+        self.module, self._outputs = module, tuple(outputs)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.module(images).values())
-
-
-def _store_halves(model: onnx.ModelProto) -> None:
-    """Store the weights of convolutions as float16 with a cast behind each."""
-    casts = []
-    for tensor in model.graph.initializer:
-        array = numpy_helper.to_array(tensor)
-        if array.dtype != np.float32 or array.ndim != 4:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        found = self.module(*inputs)
+        if isinstance(found, Mapping):
+            return tuple(found[name] for name in self._outputs)
+        return (found,) if isinstance(found, Tensor) else tuple(found)
