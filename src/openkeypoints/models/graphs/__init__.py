@@ -2,6 +2,17 @@
 
 from openkeypoints.models.graphs.compiled import open_network
 from openkeypoints.models.graphs.foreign import Graph, is_graph, open_graph
+from openkeypoints.models.graphs.inputs import PictureInput, as_input, picture_input
 from openkeypoints.weights.artifact import Port, Shape
 
-__all__ = ["Graph", "Port", "Shape", "is_graph", "open_graph", "open_network"]
+__all__ = [
+    "Graph",
+    "PictureInput",
+    "Port",
+    "Shape",
+    "as_input",
+    "is_graph",
+    "open_graph",
+    "open_network",
+    "picture_input",
+]

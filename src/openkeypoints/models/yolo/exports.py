@@ -33,7 +33,7 @@ def claims(facts: FileFacts) -> Claim | None:
     if len(_VENDORS & facts.metadata.keys()) > 1:
         return Claim(True, "an export with ultralytics' metadata")
     tables = [port for port in facts.graph.outputs if len(port.shape or ()) == _TABLE]
-    fits = takes_pictures(facts.graph) and bool(tables)
+    fits = takes_pictures(facts.graph) is not None and bool(tables)
     return Claim(False, "one input of pictures, and a table of candidates") if fits else None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from openkeypoints.errors import WeightsError
 from openkeypoints.models.graphs import Graph, open_graph
+from openkeypoints.models.graphs.inputs import CHANNELS
 from openkeypoints.models.yolo.inputs import input_spec
 from openkeypoints.models.yolo.layouts import Known, output_spec, task_of
 from openkeypoints.models.yolo.names import Edges, class_names_from, skeletons_for
@@ -21,7 +22,6 @@ CLASSES, KEYPOINTS = "class_names.txt", "keypoints_metadata.json"
 CONFIG, ENVIRONMENT = "inference_config.json", "environment.json"
 MAX_BYTES = 4 << 20
 """Of one of the texts in a package."""
-CHANNELS = 3
 
 # How the older kind calls the ways to resize, and the grey level of the edges.
 _FORMATS = {

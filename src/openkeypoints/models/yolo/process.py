@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from openkeypoints.geometry import Letterbox, letterbox, letterbox_of
 from openkeypoints.images import resize
+from openkeypoints.models.graphs.inputs import CHANNELS, as_input
 from openkeypoints.models.request import InferOptions
 from openkeypoints.models.yolo.decode import Instances
 from openkeypoints.models.yolo.masks import input_masks, picture_masks
@@ -18,9 +18,6 @@ from openkeypoints.models.yolo.spec import InputSpec
 from openkeypoints.results import Image, Skeleton
 
 Floats = NDArray[np.float32]
-
-_CHANNELS = 3
-
 
 # --- in ----------------------------------------------------------------------------------------
 
@@ -65,31 +62,10 @@ def prepare(images: Sequence[Image], fits: Sequence[Letterbox], spec: InputSpec)
     """
     width, height = fits[0].input_size
     count = spec.batch or len(images)
-    canvas = np.full((count, height, width, _CHANNELS), spec.fill, np.uint8)
+    canvas = np.full((count, height, width, CHANNELS), spec.fill, np.uint8)
     for place, image, fitted in zip(canvas, images, fits, strict=False):
         place[fitted.window] = resize(image, fitted.resized_size)
-    if spec.pictures:
-        return canvas[..., ::-1].copy() if spec.bgr else canvas
-    return _as_floats(canvas, spec)
-
-
-def _as_floats(canvas: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
-    values = _levels(spec)
-    count, height, width, _ = canvas.shape
-    planes = np.empty((count, _CHANNELS, height, width), values.dtype)
-    for channel in range(_CHANNELS):
-        source = _CHANNELS - 1 - channel if spec.bgr else channel
-        planes[:, channel] = values[channel][canvas[..., source]]
-    return planes
-
-
-@functools.lru_cache(maxsize=32)
-def _levels(spec: InputSpec) -> NDArray[Any]:
-    """Return (3, 256): what each level of a channel becomes. There are only so many."""
-    levels = np.arange(256, dtype=np.float32) / np.float32(spec.scale)
-    mean = np.array(spec.mean, np.float32)[:, None]
-    table = (levels - mean) / np.array(spec.std, np.float32)[:, None]
-    return table.astype(np.float16 if spec.half else np.float32)
+    return as_input(canvas, spec.entry)
 
 
 # --- back --------------------------------------------------------------------------------------

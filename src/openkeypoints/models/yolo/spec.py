@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from openkeypoints.models.base import Task
+from openkeypoints.models.graphs.inputs import Color, PictureInput
 from openkeypoints.results import Skeleton
 
 Head = Literal["one2many", "one2one", "embedded-nms"]
@@ -59,6 +60,22 @@ class InputSpec:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     threshold: str = ""
+
+    @property
+    def entry(self) -> PictureInput:
+        """The same as every graph's input is described: pixels to numbers."""
+        color: Color = "bgr" if self.bgr else "rgb"
+        if self.pictures:
+            return PictureInput(self.name, "nhwc", "uint8", self.batch, color=color)
+        return PictureInput(
+            self.name,
+            dtype="float16" if self.half else "float32",
+            batch=self.batch,
+            color=color,
+            scale=self.scale,
+            mean=self.mean,
+            std=self.std,
+        )
 
 
 @dataclass(frozen=True, slots=True)
