@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -88,3 +89,18 @@ def tiny_pt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_yolo import tiny_yolo
 
     return tiny_yolo(tmp_path_factory.mktemp("yolo") / "tiny.pt")
+
+
+@pytest.fixture
+def put(tmp_path) -> Callable[[str], Path]:
+    """Return a function that puts the photograph at a way below the test's folder."""
+
+    from openkeypoints.samples import sample
+
+    def copy(way: str) -> Path:
+        path = tmp_path / way
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(sample("people"), path)
+        return path
+
+    return copy

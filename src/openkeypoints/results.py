@@ -177,6 +177,7 @@ class Prediction:
         track_ids: (N,) int64, or None without tracking.
         masks: (N, h, w) bool, or None.
         extras: further arrays with N rows that one family adds.
+        source: path or address that it was read from, without what may be secret; None otherwise.
         keypoint_confidence: threshold that formats and drawing apply; changes no array.
         timings: milliseconds of ``decode``, ``prepare``, ``run``, ``finish``.
         details: how it was made: head, letterbox and input size.
@@ -195,6 +196,7 @@ class Prediction:
     track_ids: NDArray[np.int64] | None = None
     masks: NDArray[np.bool_] | None = None
     extras: Mapping[str, NDArray[Any]] = field(default_factory=lambda: _EMPTY)
+    source: str | None = None
     keypoint_confidence: float = 0.0
     timings: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     details: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)

@@ -24,6 +24,7 @@ SPECIFIED = {"get_model", "Model.infer", "Model.__call__", "Prediction.dict", "P
 # needs.
 LAZY = {
     "results.py": "the formats, when somebody asks a prediction for text",
+    "sources.py": "the fetch, when a source is an address",
     "images.py": "the fetch, when a source is an address",
     "models/catalogue.py": "a family, when one of its models is built",
     "models/pico/__init__.py": "its network, when the torch runtime is to run it",

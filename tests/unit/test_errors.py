@@ -16,9 +16,9 @@ from starlette.requests import Request
 
 import openkeypoints as okp
 from openkeypoints import errors, weights
-from openkeypoints.cli.outputs import OutputFolder
 from openkeypoints.engine import Call, Engine
 from openkeypoints.images import read_image
+from openkeypoints.outputs import OutputFolder
 from openkeypoints.runtimes import Artifact, open_session
 from openkeypoints.server.app import make_app
 from openkeypoints.server.auth import authorise

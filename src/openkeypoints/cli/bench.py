@@ -108,9 +108,9 @@ def bench(options: BenchOptions) -> None:
       okp bench --runtime all --rounds 50
     """  # noqa: D301
     from openkeypoints.cli import machine  # noqa: PLC0415
-    from openkeypoints.cli.sources import Source  # noqa: PLC0415
     from openkeypoints.samples import sample  # noqa: PLC0415
     from openkeypoints.settings import Settings  # noqa: PLC0415
+    from openkeypoints.sources import Source  # noqa: PLC0415
 
     _reject_mixture(options.url)
     path = options.image or sample("people")

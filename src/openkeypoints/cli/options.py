@@ -136,6 +136,52 @@ def model_options_but_runtime(function: Decorated) -> Decorated:
     return function
 
 
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What ``okp train`` was asked for; None = as in the configuration, or the default."""
+
+    model: str
+    data: Path | None
+    val: Path | None
+    init: str | None
+    out: Path | None
+    minutes: float | None
+    steps: int | None
+    resume: bool
+    config: Path | None
+    device: str | None
+    precision: str | None
+    threads: int | None
+    seed: int | None
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What ``okp serve`` was asked for."""
+
+    host: str
+    port: int
+    models: tuple[str, ...]
+    models_file: Path | None
+    no_load: bool
+    api_key: str | None
+    api_keys: Path | None
+    allow_anonymous: bool
+    allow_urls: bool
+    allow_url_hosts: tuple[str, ...]
+    forward_roboflow_key: bool
+    cors_origins: tuple[str, ...]
+    workspace: str
+    workers: int
+    engine: str
+    tls_cert: Path | None
+    tls_key: Path | None
+    trusted_proxies: tuple[str, ...]
+    root_path: str
+    as_json: bool
+
+
 def takes(record: Callable[..., Record]) -> Callable[[Callable[[Record], Any]], Callable[..., Any]]:
     """Give a command all its options as one record."""
 

@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from openkeypoints.cli.machine import extras
-from openkeypoints.cli.options import json_option, takes
+from openkeypoints.cli.options import ServeOptions, json_option, takes
 from openkeypoints.errors import InputError, MissingExtraError
 
 FILE = click.Path(path_type=Path)
 _SPARED = ("uvloop",)
 """What is quicker with it and works without."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """What ``okp serve`` was asked for."""
-
-    host: str
-    port: int
-    models: tuple[str, ...]
-    models_file: Path | None
-    no_load: bool
-    api_key: str | None
-    api_keys: Path | None
-    allow_anonymous: bool
-    allow_urls: bool
-    allow_url_hosts: tuple[str, ...]
-    forward_roboflow_key: bool
-    cors_origins: tuple[str, ...]
-    workspace: str
-    workers: int
-    engine: str
-    tls_cert: Path | None
-    tls_key: Path | None
-    trusted_proxies: tuple[str, ...]
-    root_path: str
-    as_json: bool
 
 
 @click.command()

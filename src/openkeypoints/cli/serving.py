@@ -7,7 +7,7 @@ import json
 import click
 
 from openkeypoints import __version__
-from openkeypoints.cli.serve import ServeOptions
+from openkeypoints.cli.options import ServeOptions
 from openkeypoints.server.config import NamedModel, ServerConfig, named_in
 from openkeypoints.server.keys import KeyStore
 from openkeypoints.server.logs import start_logging

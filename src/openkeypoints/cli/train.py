@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from openkeypoints.cli.options import json_option, takes
+from openkeypoints.cli.options import TrainOptions, json_option, takes
 from openkeypoints.errors import InputError, MissingExtraError
 
 TRAINABLE = ("pico", "rfdetr")
 RUN_ONLY = ("yolo", "sapiens", "detr")
 PATH = click.Path(path_type=Path)
 _NEEDED = ("torch", "matplotlib", "tensorboard")
-
-
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """What ``okp train`` was asked for; None = as in the configuration, or the default."""
-
-    model: str
-    data: Path | None
-    val: Path | None
-    init: str | None
-    out: Path | None
-    minutes: float | None
-    steps: int | None
-    resume: bool
-    config: Path | None
-    device: str | None
-    precision: str | None
-    threads: int | None
-    seed: int | None
-    as_json: bool
 
 
 @click.command()

@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from openkeypoints.cli.annotations import annotation_file
+from openkeypoints.cli.options import TrainOptions
 from openkeypoints.cli.progress import Bar
-from openkeypoints.cli.train import TrainOptions
 from openkeypoints.errors import NotFoundError, OutputExistsError
 from openkeypoints.train.config import SourceConfig, TrainConfig, config_from_mapping
 from openkeypoints.train.loop import Progress

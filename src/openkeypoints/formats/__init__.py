@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from openkeypoints.errors import InputError
 from openkeypoints.formats import coco, openkeypoints, roboflow, ultralytics
@@ -30,33 +29,44 @@ __all__ = [
 ]
 
 
+class Rows(Protocol):
+    """Writes the rows of one picture for a list of many."""
+
+    def __call__(
+        self, prediction: Prediction, *, image_id: int, first_id: int
+    ) -> list[dict[str, Any]]:
+        """Return plain values for JSON."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """One row of `FORMATS`.
 
     Attributes:
         dump: prediction -> plain values for JSON.
-        load: those values, or their text -> prediction.
+        load: those values, or their text -> prediction; None where it is only written.
+        rows: where a file holds the pictures of a whole run as one list of rows, as COCO's results
+            do: prediction, ``image_id`` and ``first_id`` -> rows of one picture.
         loses: fields of `Prediction` that the format does not carry, or not wholly.
         decimals: digits after the point of what it carries; None writes all that there are.
     """
 
     dump: Callable[[Prediction], dict[str, Any] | list[Any]]
-    load: Callable[[Any], Prediction]
+    load: Callable[[Any], Prediction] | None
     loses: frozenset[str]
     decimals: int | None = None
+    rows: Rows | None = None
 
 
-FORMATS: Mapping[str, Format] = MappingProxyType(
-    {
-        "roboflow": Format(roboflow.dump, roboflow.load, roboflow.LOSES),
-        "ultralytics": Format(
-            ultralytics.dump, ultralytics.load, ultralytics.LOSES, ultralytics.DECIMALS
-        ),
-        "coco": Format(coco.dump, coco.load, coco.LOSES),
-        "openkeypoints": Format(openkeypoints.dump, openkeypoints.load, openkeypoints.LOSES),
-    }
-)
+FORMATS: dict[str, Format] = {
+    "roboflow": Format(roboflow.dump, roboflow.load, roboflow.LOSES),
+    "ultralytics": Format(
+        ultralytics.dump, ultralytics.load, ultralytics.LOSES, ultralytics.DECIMALS
+    ),
+    "coco": Format(coco.dump, coco.load, coco.LOSES, rows=coco.results_rows),
+    "openkeypoints": Format(openkeypoints.dump, openkeypoints.load, openkeypoints.LOSES),
+}
 
 
 def dump(prediction: Prediction, format: str) -> dict[str, Any] | list[Any]:
@@ -98,10 +108,13 @@ def load(data: Any, format: str) -> Prediction:
         format: one of `FORMATS`.
 
     Raises:
-        InputError: no format has this name.
+        InputError: no format has this name, or it is only written.
         FormatError: the JSON is not of this format; the message names the field.
     """
-    return _format(format).load(data)
+    reader = _format(format).load
+    if reader is None:
+        raise InputError(f"The format {format!r} is written and not read.")
+    return reader(data)
 
 
 def _format(name: str) -> Format:

@@ -21,6 +21,7 @@ LOSES = frozenset(
         "covariances",
         "masks",  # written at the size of the picture, not read
         "extras",
+        "source",
         "keypoint_confidence",
         "timings",
         "details",

@@ -52,6 +52,7 @@ def dump_arrays(prediction: Prediction) -> dict[str, Any]:
 def _document(prediction: Prediction, numbers: Numbers) -> dict[str, Any]:
     width, height = prediction.image_size
     masks = prediction.masks
+    source = {} if prediction.source is None else {"source": prediction.source}
     return {
         "format": "openkeypoints",
         "version": VERSION,
@@ -65,6 +66,7 @@ def _document(prediction: Prediction, numbers: Numbers) -> dict[str, Any]:
         "mask_size": None if masks is None else [int(side) for side in masks.shape[1:]],
         "instances": _instances(prediction, numbers),
         "extras": {name: _packed(value) for name, value in prediction.extras.items()},
+        **source,
         "keypoint_confidence": float(prediction.keypoint_confidence),
         "timings": {name: float(ms) for name, ms in prediction.timings.items()},
         "details": _plain(prediction.details),
@@ -112,6 +114,7 @@ def load(data: Any) -> Prediction:
             track_ids=track_ids,
             masks=_masks(root, rows),
             extras={name: _unpacked(field, n) for name, field in root["extras"].members()},
+            source=root["source"].text() if root.has("source") else None,
             keypoint_confidence=root["keypoint_confidence"].number(),
             timings={name: field.number() for name, field in root["timings"].members()},
             details={name: _frozen(field.value) for name, field in root["details"].members()},

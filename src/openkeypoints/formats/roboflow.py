@@ -26,6 +26,7 @@ LOSES = frozenset(
         "covariances",
         "masks",  # written as the largest contour, not read
         "extras",
+        "source",
         "keypoint_confidence",
         "timings",
         "details",

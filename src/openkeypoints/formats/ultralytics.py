@@ -26,6 +26,7 @@ LOSES = frozenset(
         "covariances",
         "masks",  # written as outlines, not read
         "extras",
+        "source",
         "keypoint_confidence",
         "timings",
         "details",

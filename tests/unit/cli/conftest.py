@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from openkeypoints.cli import cli
-from openkeypoints.samples import sample
 
 Okp = Callable[..., Result]
 
@@ -40,19 +38,6 @@ def okp(monkeypatch, cache, tmp_path) -> Okp:
 def predict(okp, tiny_okp) -> Okp:
     """Return a function that runs ``okp predict`` with the quick model."""
     return lambda *arguments: okp("predict", "--model", tiny_okp, *arguments)
-
-
-@pytest.fixture
-def put(tmp_path) -> Callable[[str], Path]:
-    """Return a function that puts the photograph at a way below the test's folder."""
-
-    def copy(way: str) -> Path:
-        path = tmp_path / way
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(sample("people"), path)
-        return path
-
-    return copy
 
 
 def files(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openkeypoints.cli.outputs import RECORD
+from openkeypoints.outputs import RECORD
 from openkeypoints.skeletons import load_skeleton
 from tests.unit.cli.conftest import files
 from tests.unit.cli.labelled import write_set

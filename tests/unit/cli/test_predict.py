@@ -6,6 +6,8 @@ import functools
 import http.server
 import json
 import shutil
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -14,11 +16,9 @@ import supervision as sv
 
 from openkeypoints import load
 from openkeypoints.cli.options import PRECISIONS, RUNTIMES
-from openkeypoints.cli.outputs import RECORD
-from openkeypoints.cli.predict import FORMATS
 from openkeypoints.errors import ImageDecodeError
-from openkeypoints.formats import FORMATS as ALL_FORMATS
 from openkeypoints.images import read_image
+from openkeypoints.outputs import RECORD
 from openkeypoints.runtimes import RUNTIMES as ALL_RUNTIMES
 from openkeypoints.runtimes.base import PRECISIONS as ALL_PRECISIONS
 from openkeypoints.samples import sample
@@ -27,7 +27,6 @@ from tests.unit.cli.conftest import files
 
 
 def test_the_choices_are_those_of_the_library():
-    assert tuple(ALL_FORMATS) == FORMATS
     assert ("auto", *ALL_RUNTIMES) == RUNTIMES
     assert ALL_PRECISIONS == PRECISIONS
 
@@ -251,3 +250,39 @@ def test_the_reason_for_a_bad_file_is_the_librarys(predict, tmp_path):
         read_image(tmp_path / "empty.jpg", settings=Settings(cache_dir=tmp_path))
     name = str(tmp_path / "empty.jpg")
     assert predict(name).stderr == f"okp: {raised.value}\n"
+
+
+WRITE_ONLY = """
+import openkeypoints.formats as formats
+formats.FORMATS["count"] = formats.Format(lambda p: {"count": len(p)}, None, frozenset())
+from openkeypoints.cli import main
+main()
+"""
+
+
+def test_a_format_that_is_only_written_reaches_the_command_by_its_line_in_the_table(tmp_path):
+    arguments = ["predict", str(sample("people")), "--format", "count"]
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE_ONLY, *arguments], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == {"source": str(sample("people")), "count": 2}
+
+
+def test_what_an_earlier_run_wrote_is_no_input_wherever_the_new_one_writes(predict, put, tmp_path):
+    put("in/a.jpg")
+    predict("in", "--save", "in")
+    assert files(tmp_path / "in") == [RECORD, "a.jpg", "a_keypoints.jpg", "a_keypoints.json"]
+    again = predict("in", "--save", "out")
+    assert "1 pictures in 'in' passed over: okp wrote them" in again.stderr
+    assert files(tmp_path / "out") == [RECORD, "a.jpg", "a.json"]
+
+
+def test_a_picture_may_come_from_standard_input(tiny_okp):
+    command = [sys.executable, "-m", "openkeypoints.cli", "predict", "-", "--model", tiny_okp]
+    done = subprocess.run(
+        [*command, "--json"], input=sample("people").read_bytes(), capture_output=True, check=True
+    )
+    assert json.loads(done.stdout)["source"] == "-"
+    broken = subprocess.run(command, input=b"no picture", capture_output=True, check=False)
+    assert broken.returncode == 4
+    assert b"standard input" in broken.stderr

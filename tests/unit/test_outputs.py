@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from openkeypoints.cli.outputs import RECORD, OutputFolder, output_names
-from openkeypoints.cli.sources import Source, find_sources
 from openkeypoints.errors import InputError, OutputExistsError
+from openkeypoints.outputs import RECORD, OutputFolder, output_names
+from openkeypoints.sources import Source, find_sources
 from tests.unit.cli.conftest import files
 
 

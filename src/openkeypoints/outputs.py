@@ -15,14 +15,33 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from openkeypoints.cli.sources import Source
 from openkeypoints.errors import InputError, OutputExistsError
 from openkeypoints.images import FORMATS_BY_ENDING
 
 RECORD = ".okp-outputs.json"
 SAME_FOLDER = "_keypoints"
+
+
+class Input(Protocol):
+    """What a result is made from: see ``sources.Source``.
+
+    Attributes:
+        name: as the user wrote it, or found in a folder.
+        path: the file; None where the name is an address.
+        root: the folder that was named, or the one of the named file.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def path(self) -> Path | None: ...  # noqa: D102
+    @property
+    def root(self) -> Path | None: ...  # noqa: D102
+
+
+AnyInput = TypeVar("AnyInput", bound=Input)
 
 
 class OutputFolder:
@@ -47,7 +66,7 @@ class OutputFolder:
         """Tell whether a file of this folder is an input of the run, itself or by a link."""
         return _identity(self.folder / name) in self._inputs
 
-    def claim(self, name: str | PurePath, made_from: Sequence[Source | Path]) -> Path:
+    def claim(self, name: str | PurePath, made_from: Sequence[Input | Path]) -> Path:
         """Return the path of a file that the run will write.
 
         Args:
@@ -97,12 +116,12 @@ class OutputFolder:
         _replace(self.folder / RECORD, text.encode())
 
 
-def earlier_outputs(folder: Path | None) -> set[Path]:
-    """Return the resolved paths of what earlier runs wrote into a folder: no inputs of ours."""
-    return set() if folder is None else {(folder / name).resolve() for name in _read_record(folder)}
+def written_before(folder: Path) -> set[Path]:
+    """Return the resolved paths of what runs wrote into a folder and kept a record of."""
+    return {(folder / name).resolve() for name in _read_record(folder)}
 
 
-def output_names(sources: Sequence[Source]) -> dict[Source, PurePath]:
+def output_names(sources: Sequence[AnyInput]) -> dict[AnyInput, PurePath]:
     """Return for each source the way from the output folder to its files, without an ending.
 
     Files keep their way from the deepest folder that holds everything that was named, so that
@@ -111,7 +130,7 @@ def output_names(sources: Sequence[Source]) -> dict[Source, PurePath]:
     """
     ways = _ways(sources)
     counts = Counter(way.with_name(way.stem).as_posix().casefold() for way in ways.values())
-    names: dict[Source, PurePath] = {}
+    names: dict[AnyInput, PurePath] = {}
     used: set[str] = set()
     for source, way in ways.items():
         bare = way.with_name(way.stem)
@@ -126,7 +145,7 @@ def output_names(sources: Sequence[Source]) -> dict[Source, PurePath]:
     return names
 
 
-def beside_inputs(name: PurePath, source: Source, ending: str, output: OutputFolder) -> PurePath:
+def beside_inputs(name: PurePath, source: Input, ending: str, output: OutputFolder) -> PurePath:
     """Return the name, with ``_keypoints`` where it would else stand beside, or be, an input."""
     target = output.folder / name
     beside = source.path is not None and target.parent.resolve() == source.path.resolve().parent
@@ -135,19 +154,19 @@ def beside_inputs(name: PurePath, source: Source, ending: str, output: OutputFol
     return name
 
 
-def picture_ending(source: Source) -> str:
+def picture_ending(source: Input) -> str:
     """Return the ending of the drawn picture of a source: its own, or ``.jpg``."""
     ending = _file_name(source).suffix
     return ending if ending.lower() in FORMATS_BY_ENDING else ".jpg"
 
 
-def _ways(sources: Sequence[Source]) -> dict[Source, PurePath]:
+def _ways(sources: Sequence[AnyInput]) -> dict[AnyInput, PurePath]:
     roots = {os.path.abspath(s.root) for s in sources if s.root is not None}  # noqa: PTH100
     try:
         top = os.path.commonpath(roots) if roots else ""
     except ValueError:  # two drives
         top = ""
-    ways: dict[Source, PurePath] = {}
+    ways: dict[AnyInput, PurePath] = {}
     for source in sources:
         if source.path is not None and top:
             way = os.path.relpath(os.path.abspath(source.path), top)  # noqa: PTH100
@@ -157,21 +176,20 @@ def _ways(sources: Sequence[Source]) -> dict[Source, PurePath]:
     return ways
 
 
-def _file_name(source: Source) -> PurePath:
+def _file_name(source: Input) -> PurePath:
     if source.path is not None:
         return PurePath(source.path.name)
     last = source.name.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]
     return PurePath(re.sub(r"[^\w.-]", "_", last).strip(".") or "picture")
 
 
-def _origin(source: Source | Path, folder: Path) -> str:
+def _origin(source: Input | Path, folder: Path) -> str:
     """Return what the record calls an input; addresses as a hash, for they may hold secrets."""
-    if isinstance(source, Path):
-        source = Source(str(source), source)
-    if source.path is None:
-        return f"address:{hashlib.sha256(source.name.encode()).hexdigest()}"
+    path = source if isinstance(source, Path) else source.path
+    if path is None:
+        return f"address:{hashlib.sha256(str(getattr(source, 'name', '')).encode()).hexdigest()}"
     # Relative, so that folders can move together.
-    real, base = os.path.realpath(source.path), os.path.realpath(folder)
+    real, base = os.path.realpath(path), os.path.realpath(folder)
     try:
         return PurePath(os.path.relpath(real, base)).as_posix()
     except ValueError:  # another drive
