@@ -44,8 +44,9 @@ def decode_maps(maps: Floats) -> Decoded:
     """
     n, k, h, w = maps.shape
     flat = maps.reshape(n * k, h * w).astype(np.float32)
-    prob = np.exp(flat - flat.max(1, keepdims=True, initial=-np.inf))
-    prob /= prob.sum(1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # a map with infinities becomes one of NaN
+        prob = np.exp(flat - flat.max(1, keepdims=True, initial=-np.inf))
+        prob /= prob.sum(1, keepdims=True)
     top = np.partition(prob, -4, axis=1)[:, -4:].sum(1) if h * w >= 4 else prob.sum(1)
     peak = prob.argmax(1) if len(prob) else np.zeros(0, np.int64)
     prob = prob.reshape(n * k, h, w)
@@ -113,11 +114,14 @@ def decode_centers(
     """
     wanted = np.arange(len(centers)) if class_ids is None else np.array(sorted(class_ids), np.int64)
     centers = centers[wanted].astype(np.float64)
+    # A network may answer anything: a cell whose numbers are not finite is none.
+    finite = np.isfinite(centers) & np.isfinite(distances).all(axis=0)
+    centers[~finite] = -np.inf
     edge = np.pad(centers, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
     h, w = centers.shape[1:]
     around = np.max([edge[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=0)
     scores = 1 / (1 + np.exp(-centers.clip(-60, 60)))
-    maps, rows, cols = np.nonzero((centers >= around) & (scores >= threshold))
+    maps, rows, cols = np.nonzero(finite & (centers >= around) & (scores >= threshold))
     scores = scores[maps, rows, cols]
     order = np.argsort(-scores, kind="stable")[:max_candidates]
     maps, rows, cols = maps[order], rows[order], cols[order]

@@ -17,6 +17,9 @@ from openkeypoints.models.yolo.spec import OutputSpec
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
+ROW = 6
+"""Numbers of a row before those of keypoints and masks: a box, score and class."""
+
 MAX_CANDIDATES = 30_000
 """Boxes that enter suppression, the best ones; more would take seconds and find nothing more."""
 BEST_ANCHORS = 300
@@ -61,6 +64,9 @@ def find(
 ) -> Instances:
     """Read the instances of one picture out of a network's outputs.
 
+    A network may answer anything: candidates whose score, box or mask are no finite numbers are
+    passed over, as if they were below the threshold.
+
     Args:
         outputs: role -> array of one picture, without the axis of the batch.
         spec: what the numbers mean.
@@ -68,8 +74,18 @@ def find(
         request: thresholds, classes and limits.
     """
     values = {role: np.asarray(array, np.float32) for role, array in outputs.items()}
-    if spec.layout == "rows":
-        return _from_rows(values["table"], spec, request)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if spec.layout == "rows":
+            return _from_rows(values["table"], spec, request)
+        return _from_anchors(values, spec, input_size, request)
+
+
+def _from_anchors(
+    values: Mapping[str, Floats],
+    spec: OutputSpec,
+    input_size: tuple[int, int],
+    request: SettledRequest,
+) -> Instances:
     reader: _Reader = (
         _Columns(values["table"], spec)
         if spec.layout == "columns"
@@ -110,11 +126,11 @@ def above(scores: Floats, threshold: float, *, logits: bool) -> Picks:
     """
     best = scores.max(axis=0)
     if not logits:
-        anchors = np.flatnonzero(best > threshold)
+        anchors = _finite(np.flatnonzero(best > threshold), best)
         return _best_class(scores[:, anchors], anchors)
     # The sigmoid of every anchor would cost more than all the rest: a coarse choice by logits,
     # which lets a little too much through, comes first.
-    anchors = np.flatnonzero(best > _logit(threshold) - 0.01)
+    anchors = _finite(np.flatnonzero(best > _logit(threshold) - 0.01), best)
     picks = _best_class(sigmoid(scores[:, anchors]), anchors)
     return picks.part(picks.scores > threshold)
 
@@ -139,7 +155,8 @@ def best_pairs(scores: Floats, *, logits: bool, agnostic: bool) -> Picks:
         logits: whether ``scores`` are logits.
         agnostic: let every anchor appear once, with its best class.
     """
-    anchors = _top(scores.max(axis=0), BEST_ANCHORS)
+    best = scores.max(axis=0)
+    anchors = _finite(_top(np.where(np.isfinite(best), best, -np.inf), BEST_ANCHORS), best)
     chosen = scores[:, anchors]
     if logits:
         chosen = sigmoid(chosen)
@@ -147,9 +164,14 @@ def best_pairs(scores: Floats, *, logits: bool, agnostic: bool) -> Picks:
         picks = _best_class(chosen, anchors)
         return picks.part(np.argsort(-picks.scores, kind="stable"))
     pairs = np.ascontiguousarray(chosen.T).ravel()
-    best = _top(pairs, len(anchors))
-    rows, class_ids = np.divmod(best, len(chosen))
-    return Picks(anchors[rows], pairs[best], class_ids)
+    strongest = _top(pairs, len(anchors))
+    rows, class_ids = np.divmod(strongest, len(chosen))
+    return Picks(anchors[rows], pairs[strongest], class_ids)
+
+
+def _finite(anchors: Ints, best: Floats) -> Ints:
+    """Return the anchors whose best score is a finite number."""
+    return anchors[np.isfinite(best[anchors])]
 
 
 def _best_class(scores: Floats, anchors: Ints) -> Picks:
@@ -169,15 +191,16 @@ def _wanted(class_ids: Ints, request: SettledRequest) -> NDArray[np.bool_]:
 
 
 def _limited(reader: _Reader, picks: Picks, request: SettledRequest) -> tuple[Floats, Picks]:
-    picks = picks.part(np.arange(min(len(picks.anchors), request.max_detections)))
-    return reader.boxes(picks.anchors), picks
+    boxes, picks = _boxes(reader, picks)
+    rows = np.arange(min(len(picks.anchors), request.max_detections))
+    return boxes[rows], picks.part(rows)
 
 
 def _suppressed(reader: _Reader, picks: Picks, request: SettledRequest) -> tuple[Floats, Picks]:
     limit = min(request.options.max_candidates or MAX_CANDIDATES, MAX_CANDIDATES)
     if len(picks.anchors) > limit:
         picks = picks.part(_top(picks.scores, limit))
-    boxes = reader.boxes(picks.anchors)
+    boxes, picks = _boxes(reader, picks)
     keep = nms(
         boxes,
         picks.scores,
@@ -187,6 +210,17 @@ def _suppressed(reader: _Reader, picks: Picks, request: SettledRequest) -> tuple
         max_detections=request.max_detections,
     )
     return boxes[keep], picks.part(keep)
+
+
+def _boxes(reader: _Reader, picks: Picks) -> tuple[Floats, Picks]:
+    """Return the boxes of anchors whose box and mask are numbers, and these anchors.
+
+    Before suppression, where one that is dropped later would have dropped others.
+    """
+    boxes = reader.boxes(picks.anchors)
+    numbers = np.concatenate([boxes, reader.coefficients(picks.anchors)], axis=1)
+    whole = np.asarray(np.isfinite(numbers).all(axis=1))
+    return (boxes, picks) if whole.all() else (boxes[whole], picks.part(whole))
 
 
 # --- what the anchors say ----------------------------------------------------------------------
@@ -264,16 +298,19 @@ class _Maps:
 
 def _from_rows(table: Floats, spec: OutputSpec, request: SettledRequest) -> Instances:
     """Read a decoded table (n, 6 + K·D or M) of boxes that were chosen in the graph."""
-    class_ids = table[:, 5].astype(np.int64)
-    rows = np.flatnonzero((table[:, 4] > request.confidence) & _wanted(class_ids, request))
-    rows = rows[np.argsort(-table[rows, 4], kind="stable")][: request.max_detections]
+    scores, classes = table[:, 4], table[:, 5]
+    known = np.isfinite(table[:, : ROW + spec.coefficients]).all(axis=1)
+    known &= (classes > -1) & (classes < spec.classes)
+    rows = np.flatnonzero((scores > request.confidence) & known)
+    rows = rows[_wanted(classes[rows].astype(np.int64), request)]
+    rows = rows[np.argsort(-scores[rows], kind="stable")][: request.max_detections]
     chosen = table[rows]
     return Instances(
         chosen[:, :4],
         chosen[:, 4],
-        class_ids[rows],
-        _grouped(chosen[:, 6:], spec),
-        chosen[:, 6 : 6 + spec.coefficients],
+        chosen[:, 5].astype(np.int64),
+        _grouped(chosen[:, ROW:], spec),
+        chosen[:, ROW : ROW + spec.coefficients],
     )
 
 

@@ -51,7 +51,8 @@ def picture_masks(
 
 def _mix(coefficients: Floats, prototypes: Floats) -> Floats:
     flat = prototypes.reshape(len(prototypes), -1).astype(np.float32, copy=False)
-    maps: Floats = coefficients @ flat
+    with np.errstate(invalid="ignore", over="ignore"):  # what is no number is in no mask
+        maps: Floats = coefficients @ flat
     return maps.reshape(len(coefficients), *prototypes.shape[1:])
 
 

@@ -138,6 +138,7 @@ def _slots(
     has_scores = values.shape[2] > 2
     scores = values[..., 2].copy() if has_scores else np.ones(values.shape[:2], np.float32)
     lengths = np.array([len(skeletons.get(int(c), ())) for c in found.class_ids], np.int64)
-    unused = np.arange(count) >= lengths[:, None]
-    points[unused], scores[unused] = np.nan, 0
+    missing = np.arange(count) >= lengths[:, None]
+    missing |= ~np.isfinite(values).all(axis=2)
+    points[missing], scores[missing] = np.nan, 0
     return points, scores
