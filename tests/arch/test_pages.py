@@ -26,12 +26,12 @@ def wrong_names(text: str) -> list[str]:
         for word in re.findall(r"`([^`\n]+)`", text)
         if ((found := FILE.fullmatch(word)) and not known_file(found[1]))
         or ((found := NAME.fullmatch(word)) and not known_name(found[1], found[2]))
-        or ((found := TEST.fullmatch(word)) and found[1] not in tests())
+        or ((found := TEST.fullmatch(word)) and found[1] not in our_tests())
     ]
 
 
 @cache
-def tests() -> set[str]:
+def our_tests() -> set[str]:
     texts = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     return {name for text in texts for name in re.findall(r"^ *def (test_\w+)", text, re.MULTILINE)}
 
