@@ -15,14 +15,15 @@ import click
 from openkeypoints.cli.options import json_option
 from openkeypoints.cli.progress import Transfer
 from openkeypoints.cli.tables import bytes_text, listing, table
-from openkeypoints.errors import InputError, UnknownModelError
+from openkeypoints.errors import InputError, OpenKeypointsError, UnknownModelError
 from openkeypoints.models import (
+    ModelSpec,
     Variant,
     find_variant,
     list_models,
 )
 from openkeypoints.models.catalogue import endings
-from openkeypoints.models.opening import ROBOFLOW_ID
+from openkeypoints.models.opening import ROBOFLOW_ID, derived_card, is_model_folder
 from openkeypoints.settings import Settings
 from openkeypoints.weights import (
     OWNERS_LICENCE,
@@ -36,6 +37,7 @@ from openkeypoints.weights import (
     remove,
 )
 from openkeypoints.weights.cache import Entry
+from openkeypoints.weights.cards import card_text
 from openkeypoints.weights.okp import open_okp, sha256_of
 from openkeypoints.weights.providers import local
 
@@ -74,18 +76,23 @@ def list_command(as_json: bool) -> None:
 def info_command(name: str, as_json: bool) -> None:
     """Show licence, source, size, hash, skeletons and figures of a model: an id, or a file.
 
-    The weights need not be here; `path` is where they lie or would lie.
+    The weights need not be here; `path` is where they lie or would lie. Of a file, or a folder, the
+    card that was derived is shown too: save it, change it, and give it to --card.
 
     \b
     Example:
       okp models info person
     """  # noqa: D301
     facts = describe(name)
+    derived = facts.pop("derived_card", None)
     if as_json:
+        facts |= {} if derived is None else {"derived_card": derived}
         click.echo(json.dumps(facts, ensure_ascii=False))
         return
     size = facts["size_bytes"]
     click.echo(listing({**facts, "size_bytes": None if size is None else bytes_text(size)}))
+    if derived is not None:
+        click.echo(f"\nderived card\n\n{card_text(derived)}", nl=False)
 
 
 @models.command("pull")
@@ -250,9 +257,9 @@ def describe(name: str) -> dict[str, Any]:
         WeightsError: the file cannot be used.
     """
     path = Path(name)
-    if path.is_file():
-        return {"id": name, "source": "a local file"} | _file_facts(path, None)
     settings = Settings.from_env()
+    if path.is_file() or (path.is_dir() and is_model_folder(path)):
+        return _local_facts(path, settings)
     row = _row(name, settings)
     facts: dict[str, Any] = {"id": row.id, "licence": row.licence}
     if row.variant is not None:
@@ -260,6 +267,17 @@ def describe(name: str) -> dict[str, Any]:
     if row.packaged is not None:
         return facts | _file_facts(row.packaged, row.id) | {"licence": row.licence}
     return facts | _stored_facts(row, settings)
+
+
+def _local_facts(path: Path, settings: Settings) -> dict[str, Any]:
+    """Return what a file says, with a card for it, or with what is wrong with it."""
+    file = path.is_file()
+    facts: dict[str, Any] = {"id": str(path), "source": f"a local {'file' if file else 'folder'}"}
+    facts |= _file_facts(path, None) if file else {"size_bytes": None}
+    try:
+        return {**facts, "derived_card": derived_card(ModelSpec(str(path)), settings)}
+    except OpenKeypointsError as error:
+        return {**facts, "problem": str(error)}
 
 
 def _variant_facts(variant: Variant) -> dict[str, Any]:

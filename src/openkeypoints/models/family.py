@@ -109,6 +109,8 @@ class Family:
         model: opens a file as a model of one stage.
         detector: opens the detector of a file of two halves.
         reader: opens the crop network of a file.
+        card: says what was found out about a file, as a card for it: for people who want to see
+            it, and to change it.
         export: makes the graph of ``okp export`` from the same arguments and a precision, ``f32``
             or ``fp16`` (the weights are stored as 16-bit floats). None where the family has no
             use for it.
@@ -121,4 +123,5 @@ class Family:
     model: Callable[[FileFacts, Loading], Model] | None = None
     detector: Callable[[FileFacts, Loading], Detector] | None = None
     reader: Callable[[FileFacts, Loading], OpenedReader] | None = None
+    card: Callable[[FileFacts, Loading], Mapping[str, Any]] | None = None
     export: Callable[[FileFacts, Loading, str], ExportGraph] | None = None

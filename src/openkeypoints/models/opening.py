@@ -90,6 +90,18 @@ def open_detector(spec: ModelSpec, settings: Settings) -> Detector:
     return opened
 
 
+def derived_card(spec: ModelSpec, settings: Settings) -> Mapping[str, Any]:
+    """Return what was found out about a file, as a card for it; its family alone, at the least.
+
+    Raises:
+        OpenKeypointsError: see ``get_model``.
+    """
+    found = locate(spec, settings)
+    if found.family.card is None:
+        return {"family": found.family.name}
+    return found.family.card(found.facts, Loading(spec, settings, found.id, found.licence))
+
+
 def _top_down(found: Located, loading: Loading, lent: Model | None, undo: ExitStack) -> Model:
     """Join the crop network of a file with a detector: one that was named, or the file's own."""
     if found.family.reader is None:

@@ -24,6 +24,12 @@ def read_card(card: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]:
     return read_mapping(Path(card), "card")
 
 
+def card_text(card: Mapping[str, Any]) -> str:
+    """Return a card as YAML, to be saved and changed."""
+    text: str = yaml.safe_dump(dict(card), sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
     """Return the content of a JSON or YAML file that holds a mapping.
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from openkeypoints import list_models
+from openkeypoints import list_models, sample
 from openkeypoints.weights.okp import sha256_of
 from tests.servers import FileServer, serving
 
@@ -50,6 +50,7 @@ def test_a_file_of_another_kind_has_its_size_and_hash(okp, tmp_path):
     path.write_bytes(b"weights")
     facts = json.loads(okp("models", "info", path, "--json").stdout)
     assert (facts["size_bytes"], facts["sha256"]) == (7, sha256_of(path))
+    assert "n.pt" in facts["problem"]
 
 
 # ---------------------------------------------------------------- what is here, and getting it
@@ -208,3 +209,17 @@ def test_removing_a_download_deletes_it(here, cache_folder):
 
 def test_removing_what_is_not_here_is_not_found(here):
     assert here("remove", "my-pose/3").exit_code == 3
+
+
+def test_the_card_that_was_derived_from_a_file_is_shown_and_can_be_given_back(
+    okp, tiny_pt, tmp_path
+):
+    shown = okp("models", "info", tiny_pt).stdout
+    _, _, card = shown.partition("derived card\n\n")
+    assert card.startswith("family: yolo\n")
+    file = tmp_path / "card.yaml"
+    file.write_text(card, encoding="utf-8")
+    done = okp("predict", sample("people"), "--model", tiny_pt, "--card", file, "--json")
+    assert done.exit_code == 0
+    told = json.loads(okp("models", "info", tiny_pt, "--json").stdout)
+    assert told["derived_card"]["class_names"] == ["thing0"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openkeypoints.errors import InputError
 from openkeypoints.models.facts import Claim, FileFacts
@@ -44,6 +44,18 @@ def open_reader(facts: FileFacts, loading: Loading) -> OpenedReader:
         view = part_of_view(view, loading.spec.keypoints)
     reader = PicoReader(_session(file, spec, "pose", loading), spec)
     return OpenedReader(reader, view, spec.licence, spec.card)
+
+
+def card(facts: FileFacts, loading: Loading) -> dict[str, Any]:
+    """Return a card that says of a file what a card may change of it."""
+    spec, view = _described(OkpFile(facts.path, facts.record), loading)
+    return {
+        "family": "pico",
+        "class_names": list(view.class_names),
+        "confidence": spec.confidence,
+        "iou_threshold": spec.iou_threshold,
+        "licence": spec.licence,
+    }
 
 
 def _described(file: OkpFile, loading: Loading) -> tuple[PicoSpec, View]:
@@ -124,4 +136,5 @@ FAMILY = Family(
     claims=claims,
     detector=open_detector,
     reader=open_reader,
+    card=card,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from openkeypoints.errors import InputError
 from openkeypoints.models.base import Description, Model
@@ -11,7 +12,7 @@ from openkeypoints.models.facts import Claim, FileFacts
 from openkeypoints.models.family import ExportGraph, Family, Loading
 from openkeypoints.models.selection import part_of
 from openkeypoints.models.yolo import checkpoint, exports
-from openkeypoints.models.yolo.cards import with_card
+from openkeypoints.models.yolo.cards import card_of, with_card
 from openkeypoints.models.yolo.conversion import Conversion
 from openkeypoints.models.yolo.predictor import YoloPredictor
 from openkeypoints.models.yolo.record import spec_to_json
@@ -32,22 +33,33 @@ def load(facts: FileFacts, loading: Loading) -> Model:
         facts: of the file or folder.
         loading: runtime, device, precision, card and keypoints that the caller chose.
     """
-    card, path = loading.spec.card, facts.path
+    spec, artifact = _read(facts, loading)
+    if loading.spec.keypoints is not None:
+        spec = _with_part(spec, loading.spec.keypoints)
+    name = loading.name or str(facts.path)
+    predictor = YoloPredictor(spec, lambda head: loading.session(artifact(head)), name)
+    return Model(_description(name, spec), predictor, loading.settings)
+
+
+def card(facts: FileFacts, loading: Loading) -> dict[str, Any]:
+    """Return a card that says of a file what was found out about it."""
+    return card_of(_read(facts, loading)[0])
+
+
+def _read(facts: FileFacts, loading: Loading) -> tuple[YoloSpec, Callable[[Head], Artifact]]:
+    """Return what a file says, the caller's card applied, and what makes the graph of a head."""
+    asked, path = loading.spec.card, facts.path
     artifact: Callable[[Head], Artifact]
     if facts.kind != "pickle":
-        spec, graph = exports.read_export(path, card)
+        spec, graph = exports.read_export(path, asked, facts.graph)
         artifact = lambda _: graph  # noqa: E731  # as short as what it says
     else:
         converted = Conversion(path, loading.settings)
-        spec = with_card(converted.spec, card)
+        spec = with_card(converted.spec, asked)
         artifact = lambda head: Artifact(converted.graph(head), f"{path.name}:{head}")  # noqa: E731
     if loading.licence is not None:
         spec = replace(spec, licence=loading.licence)
-    if loading.spec.keypoints is not None:
-        spec = _with_part(spec, loading.spec.keypoints)
-    name = loading.name or str(path)
-    predictor = YoloPredictor(spec, lambda head: loading.session(artifact(head)), name)
-    return Model(_description(name, spec), predictor, loading.settings)
+    return spec, artifact
 
 
 def export(facts: FileFacts, loading: Loading, precision: str) -> ExportGraph:
@@ -99,5 +111,6 @@ FAMILY = Family(
     reads=(".pt", ".onnx", ".xml"),
     claims=claims,
     model=load,
+    card=card,
     export=export,
 )

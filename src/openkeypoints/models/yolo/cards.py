@@ -72,6 +72,34 @@ def with_card(spec: YoloSpec, card: Mapping[str, Any]) -> YoloSpec:
     )
 
 
+def card_of(spec: YoloSpec) -> dict[str, Any]:
+    """Return a card that says what a file, or the one who opened it, said of a model."""
+    output = next(iter(spec.outputs.values()))
+    card: dict[str, Any] = {
+        "family": "yolo",
+        "task": next(name for name, task in TASKS.items() if task == spec.task),
+        "class_names": list(spec.class_names),
+        "input_size": list(spec.input.size),
+        "resize": spec.input.fit,
+        "fill": spec.input.fill,
+        "color": "bgr" if spec.input.bgr else "rgb",
+        "confidence": spec.confidence,
+        "iou_threshold": spec.iou_threshold,
+        "licence": spec.licence,
+    }
+    if output.layout in _LAYOUTS:
+        card["layout"] = output.layout
+        if not spec.input.static:
+            card["stride"] = spec.input.stride
+    skeletons = {spec.class_names[i]: skeleton for i, skeleton in spec.skeletons.items()}
+    if skeletons:
+        card["keypoints"] = {name: list(s.keypoints) for name, s in skeletons.items()}
+    edges = {n: [[s.keypoints[i] for i in e] for e in s.edges] for n, s in skeletons.items()}
+    if any(edges.values()):
+        card["skeleton"] = edges
+    return card
+
+
 def class_names_from_card(card: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the class names that a card gives, None where it gives none.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from openkeypoints.errors import NotFoundError
 from openkeypoints.models.facts import Claim, FileFacts
-from openkeypoints.models.graphs import open_graph
+from openkeypoints.models.graphs import Graph, open_graph
 from openkeypoints.models.yolo.cards import check_card, with_card
 from openkeypoints.models.yolo.inputs import takes_pictures
 from openkeypoints.models.yolo.metadata import described
@@ -37,12 +37,15 @@ def claims(facts: FileFacts) -> Claim | None:
     return Claim(False, "one input of pictures, and a table of candidates") if fits else None
 
 
-def read_export(path: Path, card: Mapping[str, Any]) -> tuple[YoloSpec, Artifact]:
+def read_export(
+    path: Path, card: Mapping[str, Any], graph: Graph | None = None
+) -> tuple[YoloSpec, Artifact]:
     """Read an export: ours, the vendor's, a Roboflow package folder, or a bare graph with a card.
 
     Args:
         path: an ``.onnx``, an ``.xml``, an OpenVINO folder or a package folder.
         card: what the caller says in place of the file, or of a file that says nothing.
+        graph: what was read of the file before, None reads it now.
 
     Returns:
         The model, the card applied, and its graph.
@@ -58,7 +61,7 @@ def read_export(path: Path, card: Mapping[str, Any]) -> tuple[YoloSpec, Artifact
     if path.is_dir() and is_package({p.name for p in path.iterdir()}):
         spec, artifact = read_package(path)
         return with_card(spec, card), artifact
-    graph = open_graph(path)
+    graph = graph or open_graph(path)
     if OWN_KEY in graph.metadata:
         spec = spec_from_json(graph.metadata[OWN_KEY], graph.name)
     else:
