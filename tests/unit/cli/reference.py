@@ -28,7 +28,7 @@ makes the data JSON. Nothing asks questions. A progress bar appears on a termina
 No command writes over one of its inputs, not through a link either. In the folder of an input the
 output is called `<name>_keypoints`. A folder that was written into holds `.okp-outputs.json`, which
 says what each file was made from: a later run replaces a file only where it makes it from the same
-inputs, or with `--overwrite`.
+inputs, or with `--overwrite`, and leaves these files out where it searches a folder for pictures.
 
 This page is written by `python -m tests.unit.cli.reference`.
 """
