@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -18,6 +18,10 @@ SPREAD = 0.04
 """Standard deviation of a keypoint's target, part of the crop's side."""
 CENTER_SPREAD = 0.16
 """Standard deviation of a centre's target, part of the box's sides."""
+CenterTarget = Literal["one", "iou"]
+CENTER_TARGETS: tuple[CenterTarget, ...] = get_args(CenterTarget)
+OVERLAP_WEIGHT = 2.0
+"""Of the centres whose target is an overlap: their loss is smaller than that of a target of 1."""
 
 
 def keypoint_loss(
@@ -104,18 +108,24 @@ def _gaussian(box: NDArray[np.float32], at: NDArray[np.floating]) -> NDArray[np.
 
 
 def detector_loss(
-    outputs: Mapping[str, Tensor], targets: CenterTargets, incomplete: Tensor | None = None
+    outputs: Mapping[str, Tensor],
+    targets: CenterTargets,
+    incomplete: Tensor | None = None,
+    *,
+    center_target: CenterTarget = "one",
 ) -> tuple[Tensor, Tensor]:
     """Return the centre loss and the box loss.
 
     Centres: focal loss with reduced penalty around positives (Zhou et al. 2019, Objects as Points,
-    eq. 1). Boxes: 1 - GIoU (Rezatofighi et al. 2019).
+    eq. 1); with ``iou`` a positive cell learns how well the box found there fits (quality focal
+    loss, Li et al. 2020, eq. 5). Boxes: 1 - GIoU (Rezatofighi et al. 2019).
 
     Args:
         outputs: ``centers`` and ``distances`` of the network.
         targets: of the same pictures.
         incomplete: (N,) bool, pictures whose labels may miss instances: there a confident cell far
             from every label is not punished.
+        center_target: what the middle of an instance should score, 1 or the IoU of its box.
     """
     logits = outputs["centers"].float()
     prob = torch.sigmoid(logits).clamp(1e-4, 1 - 1e-4)
@@ -124,9 +134,16 @@ def detector_loss(
     if incomplete is not None:
         lenient = incomplete[:, None, None, None] & (prob.detach() > 0.4) & (targets.heat < 0.1)
         negative = negative * (~lenient)
-    loss = -positive * (1 - prob) ** 2 * prob.log() - negative * prob**2 * (1 - prob).log()
+    iou, giou = _overlaps(boxes_from_distances(outputs["distances"].float()), targets.boxes)
+    if center_target == "iou":
+        # The score follows the box, never the box the score.
+        wanted = iou.detach()[:, None]
+        entropy = -wanted * prob.log() - (1 - wanted) * (1 - prob).log()
+        found = positive * OVERLAP_WEIGHT * (wanted - prob) ** 2 * entropy
+    else:
+        found = -positive * (1 - prob) ** 2 * prob.log()
+    loss = found - negative * prob**2 * (1 - prob).log()
     center = loss.sum() / positive.sum().clamp_min(1.0)
-    giou = _giou(boxes_from_distances(outputs["distances"].float()), targets.boxes)
     box = ((1 - giou) * targets.box_weight).sum() / targets.box_weight.sum().clamp_min(1.0)
     return center, box
 
@@ -141,9 +158,11 @@ def boxes_from_distances(distances: Tensor) -> Tensor:
     return torch.stack([x - left, y - top, x + right, y + bottom], 1)
 
 
-def _giou(a: Tensor, b: Tensor) -> Tensor:
+def _overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return IoU and GIoU of (N, 4, h, w) boxes, as (N, h, w)."""
     low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
     inner = (high - low).clamp_min(0).prod(1)
     union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - inner
     hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(1)
-    return inner / union.clamp_min(1e-6) - (hull - union) / hull.clamp_min(1e-6)
+    iou = inner / union.clamp_min(1e-6)
+    return iou, iou - (hull - union) / hull.clamp_min(1e-6)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from openkeypoints.models.topdown import View
 from openkeypoints.runtimes import cpu_flags, devices
 from openkeypoints.skeletons import load_skeleton, skeleton_from_coco_category
 from openkeypoints.train.coco import Dataset, load_coco, read_dataset
-from openkeypoints.train.config import PARTS, Part, SourceConfig, TrainConfig
+from openkeypoints.train.config import PARTS, NetworkConfig, Part, SourceConfig, TrainConfig
 from openkeypoints.train.detector_samples import WindowSampler
 from openkeypoints.train.evaluate import joint_marks, predict
 from openkeypoints.train.keypoint_samples import KeypointSampler
@@ -32,7 +32,7 @@ from openkeypoints.train.loop import Progress, Schedule, Task, fit, seconds_per_
 from openkeypoints.train.package import write_pico
 from openkeypoints.train.sources import PictureCache, Source
 from openkeypoints.train.state import arrays_from, read_facts
-from openkeypoints.train.tasks import DetectorTask, KeypointTask, pose_model
+from openkeypoints.train.tasks import DetectorTask, KeypointTask, Validation, pose_model
 from openkeypoints.weights.okp import OkpFile, open_okp
 from openkeypoints.weights.tensors import Arrays, tensors_from_bytes
 
@@ -56,8 +56,7 @@ class _Data:
     """What is learned from and measured on."""
 
     train: Mapping[Part, list[Source]]
-    val: Dataset | None
-    truth: Mapping[str, Any] | None
+    val: Validation | None
     first: Dataset
 
 
@@ -126,11 +125,11 @@ def _finish(
     config: TrainConfig, spec: PicoSpec, data: _Data, weights: Mapping[str, Arrays]
 ) -> Path:
     """Calibrate the scores, write ``best.okp`` and draw samples."""
-    if data.val is not None and data.truth is not None:
+    if data.val is not None:
         network = build("pose", spec.networks["pose"])
         load_weights(network, weights["pose"])
         model = pose_model(network.eval(), replace(spec, calibration=IDENTITY))
-        scores, hits = joint_marks(data.truth, predict(model, data.val, boxes="given"))
+        scores, hits = joint_marks(data.val.truth, predict(model, data.val.pictures, boxes="given"))
         if len(scores):
             knots = calibration.fit_monotone(scores, hits)
             spec = replace(spec, calibration=np.array(knots))
@@ -138,7 +137,7 @@ def _finish(
     write_pico(path, spec, weights)
     if data.val is not None:
         with get_model(path) as model:
-            draw_samples(model, data.val, config.out / "samples.jpg")
+            draw_samples(model, data.val.pictures, config.out / "samples.jpg")
     return path
 
 
@@ -163,9 +162,13 @@ def _read(config: TrainConfig) -> _Data:
             mixtures["detector"].append(Source(dataset, source.detector))
     if first is None or not first.keypoint_names:
         raise InputError("The categories name no keypoints: there is nothing to learn.")
-    val = _dataset(config.val, None) if config.val else None
-    truth = load_coco(config.val.annotations) if config.val else None
-    return _Data(mixtures, val, truth, first)
+    return _Data(mixtures, _validation(config.val), first)
+
+
+def _validation(source: SourceConfig | None) -> Validation | None:
+    if source is None:
+        return None
+    return Validation(load_coco(source.annotations), _dataset(source, None), source.min_side)
 
 
 def _dataset(source: SourceConfig, names: tuple[str, ...] | None) -> Dataset:
@@ -198,19 +201,30 @@ def _specification(config: TrainConfig, data: _Data, start: OkpFile | None) -> P
         confidence=before.confidence if before else 0.3,
         iou_threshold=before.iou_threshold if before else 0.6,
         networks={
-            "pose": {**(before.networks["pose"] if before else {}), "keypoints": len(slots)},
+            "pose": {**_size("pose", config, before), "keypoints": len(slots)},
             "detector": {
-                **(
-                    before.networks["detector"]
-                    if before
-                    else {"widths": list(DETECTOR_WIDTHS), "depths": list(DETECTOR_DEPTHS)}
-                ),
+                **_size("detector", config, before),
                 "classes": len(data.first.class_names),
             },
         },
         licence="unknown: trained by its owner",
         card={"seed": config.seed, "init": Path(config.init).name if config.init else None},
     )
+
+
+def _size(part: Part, config: TrainConfig, before: PicoSpec | None) -> dict[str, Any]:
+    """Return the size of a network: as stated, else as the run starts from, else the default."""
+    size: dict[str, Any] = {}
+    if before is not None:
+        size |= before.networks[part]
+    elif part == "detector":
+        size |= {"widths": list(DETECTOR_WIDTHS), "depths": list(DETECTOR_DEPTHS)}
+    stated = asdict(config.networks.get(part, NetworkConfig()))
+    return size | {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in stated.items()
+        if value is not None
+    }
 
 
 def _views(config: TrainConfig, first: Dataset, slots: Mapping[str, int]) -> dict[str, View]:
@@ -272,7 +286,7 @@ def _keypoint_task(
     if not sampler.items:
         raise InputError("No instance of the sources has a labelled keypoint and a share of pose.")
     network = _network("pose", spec, start, config.seed)
-    return KeypointTask(network, sampler, spec, cap=config.cap, truth=data.truth, val=data.val)
+    return KeypointTask(network, sampler, spec, cap=config.cap, val=data.val)
 
 
 def _detector_task(
@@ -283,8 +297,7 @@ def _detector_task(
     if not sampler.items:
         raise InputError("No picture of the sources has a share of the detector.")
     network = _network("detector", spec, start, config.seed)
-    min_side = config.val.min_side if config.val else 0.0
-    return DetectorTask(network, sampler, spec, truth=data.truth, val=data.val, min_side=min_side)
+    return DetectorTask(network, sampler, spec, center_target=config.center_target, val=data.val)
 
 
 _TASKS: Mapping[Part, Callable[[TrainConfig, PicoSpec, _Data, OkpFile | None], Task]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from openkeypoints.train.coco import Dataset
 from openkeypoints.train.detector_samples import WindowSampler
 from openkeypoints.train.evaluate import LOW_CONFIDENCE, Predictions, predict
 from openkeypoints.train.keypoint_samples import KeypointSampler
-from openkeypoints.train.pico import center_targets, detector_loss, keypoint_loss
+from openkeypoints.train.pico import CenterTarget, center_targets, detector_loss, keypoint_loss
 from openkeypoints.train.sources import load_picture
 
 CAP_AFTER = 0.1
@@ -33,6 +33,14 @@ CAP_AFTER = 0.1
 LENIENT_AFTER = 0.33
 """Part of the run after which confident finds beside incomplete labels go unpunished."""
 BOX_WEIGHT = 1.0
+
+
+class Validation(NamedTuple):
+    """What is measured on: COCO JSON, its pictures, and the shortest side of a box that counts."""
+
+    truth: Mapping[str, Any]
+    pictures: Dataset
+    min_side: float
 
 
 class KeypointTask:
@@ -47,11 +55,10 @@ class KeypointTask:
         spec: PicoSpec,
         *,
         cap: float | None = None,
-        truth: Mapping[str, Any] | None = None,
-        val: Dataset | None = None,
+        val: Validation | None = None,
     ) -> None:
         self.network, self._sampler, self._spec, self._cap = network, sampler, spec, cap
-        self._truth, self._val = truth, val
+        self._val = val
 
     def batch(self, step: int, count: int) -> Mapping[str, Any]:
         """Return ``images``, ``points`` and ``weights`` of a step."""
@@ -70,10 +77,12 @@ class KeypointTask:
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Return the share of keypoints near their labels, in the labelled boxes."""
-        if self._val is None or self._truth is None:
+        if self._val is None:
             return {}
         model = pose_model(network, self._spec)
-        figures = score(self._truth, predict(model, self._val, boxes="given"), min_side=0)
+        figures = score(
+            self._val.truth, predict(model, self._val.pictures, boxes="given"), min_side=0
+        )
         return {k: v for k, v in figures.items() if isinstance(v, float)}
 
 
@@ -112,12 +121,12 @@ class DetectorTask:
         sampler: WindowSampler,
         spec: PicoSpec,
         *,
-        truth: Mapping[str, Any] | None = None,
-        val: Dataset | None = None,
-        min_side: float = 48.0,
+        center_target: CenterTarget = "one",
+        val: Validation | None = None,
     ) -> None:
         self.network, self._sampler, self._spec = network, sampler, spec
-        self._truth, self._val, self._min_side = truth, val, min_side
+        self._center_target: CenterTarget = center_target
+        self._val = val
         self._classes = len(next(iter(spec.views.values())).class_names)
 
     def batch(self, step: int, count: int) -> Mapping[str, Any]:
@@ -135,19 +144,21 @@ class DetectorTask:
         incomplete = None
         if progress > LENIENT_AFTER:
             incomplete = torch.tensor([not w.complete for w in windows], device=device)
-        centers, boxes = detector_loss(outputs, targets, incomplete)
+        centers, boxes = detector_loss(
+            outputs, targets, incomplete, center_target=self._center_target
+        )
         return {"centers": centers, "boxes": BOX_WEIGHT * boxes}
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Return box AP50, and the share of pictures without instances and without a find."""
-        if self._val is None or self._truth is None:
+        if self._val is None:
             return {}
         name, view = self._spec.view(None)
         plain = replace(self._spec, size_exponent=0.0)
         detector = PicoDetector(_session(network), plain, name, view.class_names)
-        found = find(detector, self._val)
+        found = find(detector, self._val.pictures)
         threshold = self._spec.confidence
-        figures = score(self._truth, found, min_side=self._min_side, threshold=threshold)
+        figures = score(self._val.truth, found, min_side=self._val.min_side, threshold=threshold)
         return {k: v for k, v in figures.items() if isinstance(v, float)}
 
 

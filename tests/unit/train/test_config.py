@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from openkeypoints.errors import InputError
-from openkeypoints.train.config import TrainConfig, config_from_mapping
+from openkeypoints.train.config import NetworkConfig, TrainConfig, config_from_mapping
 from openkeypoints.train.loop import Schedule
 
 ROOT = Path("/data")
@@ -29,6 +29,8 @@ def test_every_part_is_typed():
             "windows": {"zoom_range": [0.1, 1.0]},
             "detector_size": [256, 192],
             "minutes": 2.5,
+            "networks": {"detector": {"widths": [8, 8, 16, 16, 24], "features": 16}},
+            "center_target": "iou",
         },
         ROOT,
     )
@@ -41,6 +43,9 @@ def test_every_part_is_typed():
     assert (config.crops.scale, config.crops.paste) == ((0.5, 1.5), 0.3)
     assert config.windows.zoom_range == (0.1, 1.0)
     assert config.detector_size == (256, 192)
+    size = NetworkConfig(widths=(8, 8, 16, 16, 24), features=16)
+    assert config.networks == {"detector": size}
+    assert config.center_target == "iou"
 
 
 @pytest.mark.parametrize(
@@ -53,8 +58,28 @@ def test_every_part_is_typed():
         {"sources": [{"pose": 1}]},
         {"sources": [{"annotations": "a.json", "weight": 1}]},
         {"sources": 3},
+        {"networks": {"head": {"features": 8}}},
+        {"networks": {"pose": {"layers": 3}}},
+        {"networks": {"pose": {"widths": 3}}},
+        {"networks": 3},
+        {"center_target": "two"},
     ],
 )
 def test_what_is_wrong_is_refused_with_the_keys_that_there_are(wrong):
     with pytest.raises(InputError, match="its keys are sources, val, out"):
         config_from_mapping(wrong, ROOT)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"widths": [8, 8, 16, 16]},
+        {"widths": [8, 8, 16, 16, 0]},
+        {"depths": [0, 1, 2, 2, -1]},
+        {"depths": [0, 1, 2, 2, 1.5]},
+        {"features": 0},
+    ],
+)
+def test_a_network_of_an_impossible_size_is_refused(size):
+    with pytest.raises(InputError, match=f"The {next(iter(size))} of a network are"):
+        config_from_mapping({"networks": {"pose": size}}, ROOT)

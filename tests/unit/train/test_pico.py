@@ -9,6 +9,7 @@ import torch
 from openkeypoints.models.pico.process import STRIDE, decode_centers, decode_maps
 from openkeypoints.train.detector_samples import Window
 from openkeypoints.train.pico import (
+    CENTER_TARGETS,
     boxes_from_distances,
     center_targets,
     detector_loss,
@@ -97,8 +98,8 @@ def outputs(classes=1):
     }
 
 
-def losses(out, *windows, classes=1, incomplete=None):
-    return detector_loss(out, center_targets(windows, classes, 128), incomplete)
+def losses(out, *windows, classes=1, incomplete=None, **choice):
+    return detector_loss(out, center_targets(windows, classes, 128), incomplete, **choice)
 
 
 def test_following_the_gradient_leads_to_the_box():
@@ -107,6 +108,56 @@ def test_following_the_gradient_leads_to_the_box():
     centers, distances = (out[k].detach().numpy()[0] for k in ("centers", "distances"))
     found = decode_centers(centers, distances, threshold=0.5)
     assert np.abs(found.boxes - BOX).max() < 1.5
+
+
+MIDDLE = (7, 5)
+"""Row and column of the cell in the middle of BOX, at the pixel (44, 60)."""
+
+
+def learned_score(target, *, found):
+    """Return what the cell in the middle of BOX scores once the box found there is ``found``."""
+    out = outputs()
+    x, y = 44, 60
+    sides = torch.tensor([x - found[0], y - found[1], found[2] - x, found[3] - y]) / STRIDE
+    out["distances"].data[:] = sides.log()[None, :, None, None]
+    centers = out["centers"]
+    loss = lambda: losses(out, window(), center_target=target)[0]  # noqa: E731
+    descended(loss, centers, steps=300, rate=0.3)
+    return float(torch.sigmoid(centers.detach())[0, 0, *MIDDLE])
+
+
+@pytest.mark.parametrize(
+    ("found", "iou"),
+    [
+        (BOX, 1.0),
+        ([20.0, 30, 68, 78], 0.8),
+        ([20.0, 45, 68, 75], 0.5),
+        ([32.0, 45, 56, 75], 0.25),
+    ],
+)
+def test_a_score_that_knows_its_box_becomes_their_overlap(found, iou):
+    assert learned_score("iou", found=found) == pytest.approx(iou, abs=0.06)
+
+
+def test_a_score_that_does_not_know_its_box_becomes_one():
+    assert learned_score("one", found=[32.0, 45, 56, 75]) > 0.9
+
+
+@pytest.mark.parametrize("target", CENTER_TARGETS)
+def test_the_loss_of_centres_does_not_move_boxes(target):
+    out = outputs()
+    losses(out, window(), center_target=target)[0].backward()
+    assert out["distances"].grad is None or not out["distances"].grad.any()
+    assert out["centers"].grad.any()
+
+
+def test_of_two_unsure_cells_the_one_with_the_better_box_is_pulled_more():
+    tight, loose = [10.0, 30, 34, 54], [70.0, 30, 122, 82]
+    out = outputs()
+    out["distances"].data[:] = float(np.log(12 / STRIDE))  # 24 x 24 px boxes everywhere
+    losses(out, window([tight, loose]), center_target="iou")[0].backward()
+    gradient = out["centers"].grad[0, 0]
+    assert gradient[5, 2] < 5 * gradient[6, 11] < 0
 
 
 def test_training_and_inference_read_distances_alike():
@@ -137,18 +188,19 @@ def test_classes_have_maps_of_their_own():
     assert targets.heat.amax((0, 2, 3)).tolist() == [1, 1, 0]
 
 
-def center_gradient(*windows, incomplete=None, raised=None):
+def center_gradient(*windows, incomplete=None, raised=None, **choice):
     out = outputs()
     if raised is not None:
         out["centers"].data[0, 0, raised[0], raised[1]] = 3.0
-    losses(out, *windows, incomplete=incomplete)[0].backward()
+    losses(out, *windows, incomplete=incomplete, **choice)[0].backward()
     return out["centers"].grad[0, 0]
 
 
-def test_a_confident_cell_in_an_ignored_box_is_not_punished():
-    inside = center_gradient(window(ignore=[True]), raised=(7, 5))
+@pytest.mark.parametrize("target", CENTER_TARGETS)
+def test_a_confident_cell_in_an_ignored_box_is_not_punished(target):
+    inside = center_gradient(window(ignore=[True]), raised=(7, 5), center_target=target)
     assert inside[7, 5] == 0
-    assert center_gradient(window([]), raised=(7, 5))[7, 5] > 0
+    assert center_gradient(window([]), raised=(7, 5), center_target=target)[7, 5] > 0
 
 
 def test_an_ignored_box_smaller_than_a_cell_is_not_punished_either():

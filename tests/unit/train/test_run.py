@@ -13,7 +13,7 @@ import torch
 from openkeypoints.errors import InputError, NotFoundError, RuntimeUnavailableError, WeightsError
 from openkeypoints.models import InferOptions, get_model
 from openkeypoints.train import run
-from openkeypoints.train.config import SourceConfig, TrainConfig, config_from_mapping
+from openkeypoints.train.config import NetworkConfig, SourceConfig, TrainConfig, config_from_mapping
 from openkeypoints.train.detector_samples import WindowPolicy
 from openkeypoints.train.evaluate import Protocol, evaluate
 from openkeypoints.train.keypoint_samples import CropPolicy
@@ -324,3 +324,43 @@ def test_parts_are_read_from_a_configuration(tmp_path):
     assert config_from_mapping({"parts": ["detector"]}, tmp_path).parts == ("detector",)
     with pytest.raises(InputError, match="head"):
         config_from_mapping({"parts": ["head"]}, tmp_path)
+
+
+WIDE = NetworkConfig(widths=(8, 8, 16, 16, 24), depths=(0, 1, 0, 1, 1))
+
+
+def test_a_stated_size_goes_over_the_one_of_the_start(config, tiny_okp):
+    best = train(replace(config, networks={"detector": WIDE}, val=None))
+    before, made = (open_okp(path).model for path in (tiny_okp, best))
+    expected = {"widths": [8, 8, 16, 16, 24], "depths": [0, 1, 0, 1, 1]}
+    assert made["detector"]["network"] == before["detector"]["network"] | expected
+    kept = before["pose"]["network"] | {"keypoints": 2}
+    assert made["pose"]["network"] == kept
+    with get_model(best) as model:
+        model.infer(np.zeros((96, 96, 3), np.uint8))
+
+
+def test_a_stated_size_goes_over_the_default(config):
+    best = train(
+        replace(config, init=None, networks={"detector": WIDE}, val=None, parts=("detector",))
+    )
+    assert open_okp(best).model["detector"]["network"] == {
+        "widths": [8, 8, 16, 16, 24],
+        "depths": [0, 1, 0, 1, 1],
+        "classes": 1,
+    }
+
+
+def test_the_target_of_centres_reaches_the_loss(config):
+    reported = {}
+    for target in ("one", "iou"):
+        lines = []
+        changed = replace(config, center_target=target, out=config.out / target, val=None)
+        train(
+            replace(changed, parts=("detector",), detector=schedule(1)),
+            report=lambda _, line, lines=lines: lines.append(line.losses),
+        )
+        reported[target] = lines[0]
+    # The first step is the same but for the centres of instances.
+    assert reported["one"]["boxes"] == reported["iou"]["boxes"]
+    assert reported["one"]["centers"] != reported["iou"]["centers"]
