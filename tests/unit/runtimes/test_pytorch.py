@@ -92,6 +92,29 @@ def test_an_input_of_another_type_than_declared_is_an_input_error(name, dtype, w
         opened.run(FEEDS | {name: FEEDS[name].astype(dtype)})
 
 
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int8", "int16", "int32", "uint8", "bool"])
+def test_every_type_of_numbers_can_be_an_input(runtime, dtype):
+    class Floats(torch.nn.Module):
+        inputs = {"x": (None,)}  # noqa: RUF012
+        dtypes = {"x": dtype}  # noqa: RUF012
+        outputs = ("y",)
+
+        def forward(self, x):
+            return x.float()
+
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    made = model_bytes(
+        [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)],
+        [helper.make_tensor_value_info("x", kind, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
+        [],
+    )
+    values = np.array([0, 1, 100]).astype(dtype)
+    opened = open_session(Artifact(made, "cast", Floats), runtime=runtime, precision="f32")
+    np.testing.assert_array_equal(opened.run({"x": values})["y"], values.astype(np.float32))
+
+
 def test_inputs_without_a_declared_type_are_pictures():
     class Half(Scaled):
         dtypes = {"sizes": np.int64}  # noqa: RUF012

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 
 import openkeypoints as okp
+from openkeypoints.formats import FORMATS
 from openkeypoints.models.pico.process import decode_centers, decode_maps
 from openkeypoints.models.request import InferOptions
 from openkeypoints.weights.okp import open_okp, write_okp
@@ -65,7 +68,10 @@ def test_keypoints_that_are_no_numbers_are_missing(broken_model, broken, flip_te
     assert len(found) == 2
     assert np.isnan(found.keypoints).all()
     assert not found.keypoint_scores.any()
-    assert "NaN" not in found.json()
+    for format in FORMATS:
+        text = okp.dump(found, format)
+        assert "NaN" not in (text if isinstance(text, str) else json.dumps(text))
+    assert okp.draw(PICTURE, found).shape == PICTURE.shape
 
 
 def test_a_cell_that_is_no_number_leaves_its_neighbours_alone(broken):
