@@ -59,7 +59,7 @@ def read_export(
         raise NotFoundError(f"No model file at {path}.")
     check_card(card)
     if path.is_dir() and is_package({p.name for p in path.iterdir()}):
-        spec, artifact = read_package(path)
+        spec, artifact = read_package(path, card)
         return with_card(spec, card), artifact
     graph = graph or open_graph(path)
     if OWN_KEY in graph.metadata:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,6 +87,26 @@ def output_spec(outputs: Sequence[Port], known: Known, name: str) -> OutputSpec:
         keypoints=reading.keypoints,
         coefficients=coefficients,
     )
+
+
+def first_fitting(outputs: Sequence[Port], known: Iterable[Known], name: str) -> OutputSpec:
+    """Return what the outputs mean by the first knowledge of several that their shape bears out.
+
+    Args:
+        outputs: of the graph, in order.
+        known: at least one, best first.
+        name: of the file, for messages.
+
+    Raises:
+        WeightsError: none fits; the message is that of the first.
+    """
+    failures = []
+    for one in dict.fromkeys(known):
+        try:
+            return output_spec(outputs, one, name)
+        except WeightsError as error:
+            failures.append(error)
+    raise failures[0]
 
 
 def task_of(output: OutputSpec) -> Task:

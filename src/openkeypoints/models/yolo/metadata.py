@@ -18,9 +18,9 @@ from openkeypoints.models.yolo.cards import (
     stride_from_card,
 )
 from openkeypoints.models.yolo.inputs import input_spec
-from openkeypoints.models.yolo.layouts import Known, Layout, output_spec, task_of
+from openkeypoints.models.yolo.layouts import Known, Layout, first_fitting, task_of
 from openkeypoints.models.yolo.names import class_names_from, skeletons_for
-from openkeypoints.models.yolo.spec import MAX_STRIDE, TASKS, OutputSpec, YoloSpec
+from openkeypoints.models.yolo.spec import MAX_STRIDE, TASKS, YoloSpec
 
 DEFAULT_STRIDE = 32
 _FACTS = ("description", "author", "date", "version", "docs", "head", "args")
@@ -68,7 +68,8 @@ def described(graph: Graph, card: Mapping[str, Any]) -> YoloSpec:
         suppresses=graph.suppresses or words.embedded,
         size=entry.size if entry.static else None,
     )
-    output = _output(graph, words, known)
+    counts = known_counts(known, words.card_keypoints, words.keypoints)
+    output = first_fitting(graph.outputs, counts, graph.name)
     names = words.class_names or tuple(f"class_{i}" for i in range(output.classes))
     skeletons = {}
     if output.keypoints:
@@ -84,27 +85,23 @@ def described(graph: Graph, card: Mapping[str, Any]) -> YoloSpec:
     )
 
 
-def _output(graph: Graph, words: _Words, known: Known) -> OutputSpec:
-    """Return what the output means by the first count of keypoints that its shape bears out."""
-    failures = []
-    for count, values in dict.fromkeys(_counts(words)):
-        try:
-            return output_spec(
-                graph.outputs, replace(known, keypoints=count, values=values), graph.name
-            )
-        except WeightsError as error:
-            failures.append(error)
-    raise failures[0]
+def known_counts(
+    known: Known, card_keypoints: int | None, keypoints: tuple[int | None, int | None]
+) -> Iterator[Known]:
+    """Yield what is known with each count of keypoints that may be right, the card's first.
 
-
-def _counts(words: _Words) -> Iterator[tuple[int | None, int | None]]:
-    count, values = words.keypoints
-    if words.card_keypoints is not None:
-        yield words.card_keypoints, values
-        yield words.card_keypoints, None
-        if count is None or count <= words.card_keypoints:
+    Args:
+        known: what is known beside it.
+        card_keypoints: number of keypoints that the card speaks of, which may be those of a class.
+        keypoints: (K, D) that the file says, None where it says nothing.
+    """
+    count, values = keypoints
+    if card_keypoints is not None:
+        yield replace(known, keypoints=card_keypoints, values=values)
+        yield replace(known, keypoints=card_keypoints, values=None)
+        if count is None or count <= card_keypoints:
             return
-    yield count, values  # the card names some of them
+    yield replace(known, keypoints=count, values=values)  # the card names some of them
 
 
 # --- one word after the other ----------------------------------------------------------------

@@ -11,8 +11,10 @@ from typing import Any
 from openkeypoints.errors import WeightsError
 from openkeypoints.models.graphs import Graph, open_graph
 from openkeypoints.models.graphs.inputs import CHANNELS
+from openkeypoints.models.yolo.cards import class_names_from_card, keypoint_count_from_card
 from openkeypoints.models.yolo.inputs import input_spec
-from openkeypoints.models.yolo.layouts import Known, output_spec, task_of
+from openkeypoints.models.yolo.layouts import Known, first_fitting, task_of
+from openkeypoints.models.yolo.metadata import known_counts
 from openkeypoints.models.yolo.names import Edges, class_names_from, skeletons_for
 from openkeypoints.models.yolo.spec import InputSpec, YoloSpec
 from openkeypoints.runtimes import Artifact
@@ -40,33 +42,40 @@ def is_package(files: Collection[str]) -> bool:
     return GRAPH in files and any(name in files for name in (CLASSES, ENVIRONMENT, CONFIG))
 
 
-def read_package(folder: Path) -> tuple[YoloSpec, Artifact]:
+def read_package(folder: Path, card: Mapping[str, Any]) -> tuple[YoloSpec, Artifact]:
     """Read a package folder: ``weights.onnx`` and the texts beside it.
+
+    Args:
+        folder: the package.
+        card: what counts in place of the texts, checked by ``check_card``.
 
     Raises:
         WeightsError: a file is missing or damaged, or asks for what is not done here.
+        InputError: a value of the card is wrong.
     """
     graph = open_graph(folder / GRAPH)
     config, environment = (_mapping(folder / name) for name in (CONFIG, ENVIRONMENT))
-    names = _class_names(folder, environment)
+    names, count = class_names_from_card(card), keypoint_count_from_card(card)
     try:
+        in_file = _class_names(folder, environment, names)
         entry = _input(graph, config, environment, folder.name)
-        listed, edges = _keypoints(folder / KEYPOINTS, names)
+        listed, edges = _keypoints(folder / KEYPOINTS, in_file, corrected=count is not None)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise WeightsError(
             f"The package {folder.name} is incomplete or wrong: {error!r}."
         ) from error
+    names = names or in_file
     fused = bool(_part(config, "post_processing").get("fused"))
     counts = [len(own) for own in listed.values()]
+    suppresses = fused or graph.suppresses
     known = Known(
         classes=len(names),
-        keypoints=max(counts, default=None),
-        values=3 if counts else None,
-        layout="rows" if fused or graph.suppresses else "columns",
-        suppresses=fused or graph.suppresses,
+        layout=card.get("layout", "rows" if suppresses else "columns"),
+        suppresses=suppresses,
         size=entry.size if entry.static else None,
     )
-    output = output_spec(graph.outputs, known, f"{folder.name}/{GRAPH}")
+    said = known_counts(known, count, (max(counts, default=None), 3 if counts else None))
+    output = first_fitting(graph.outputs, said, f"{folder.name}/{GRAPH}")
     skeletons = {}
     if output.keypoints:
         skeletons = skeletons_for(names, output.keypoints[0], listed, edges)
@@ -109,7 +118,10 @@ def _part(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _class_names(folder: Path, environment: Mapping[str, Any]) -> tuple[str, ...]:
+def _class_names(
+    folder: Path, environment: Mapping[str, Any], corrected: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """Return the names in the texts, or those of the card where none can be read."""
     path = folder / CLASSES
     listed: Any = environment.get("CLASS_LIST")
     if path.is_file() and path.stat().st_size <= MAX_BYTES:
@@ -118,6 +130,8 @@ def _class_names(folder: Path, environment: Mapping[str, Any]) -> tuple[str, ...
     try:
         return class_names_from(listed)
     except (ValueError, TypeError) as error:
+        if corrected is not None:
+            return corrected
         raise WeightsError(
             f"The package {folder.name} names no classes: put {CLASSES}, one name a line, "
             f"beside {GRAPH}."
@@ -125,20 +139,32 @@ def _class_names(folder: Path, environment: Mapping[str, Any]) -> tuple[str, ...
 
 
 def _keypoints(
-    path: Path, class_names: Sequence[str]
+    path: Path, class_names: Sequence[str], *, corrected: bool
 ) -> tuple[dict[int, tuple[str, ...]], dict[int, Edges]]:
-    """Return class id -> names of keypoints, and class id -> edges."""
+    """Return class id -> names of keypoints, and class id -> edges; none where a card has them."""
     names: dict[int, tuple[str, ...]] = {}
     edges: dict[int, Edges] = {}
-    for entry in _json(path) or ():
-        label = entry.get("object_class")
-        number = class_names.index(label) if label in class_names else entry["object_class_id"]
-        by_number = {int(i): str(name) for i, name in entry["keypoints"].items()}
-        if number not in range(len(class_names)) or sorted(by_number) != [*range(len(by_number))]:
-            raise ValueError(f"{KEYPOINTS}: class {label!r}")
-        names[int(number)] = tuple(by_number[i] for i in range(len(by_number)))
-        edges[int(number)] = [(int(e["from"]), int(e["to"])) for e in entry.get("edges") or ()]
+    try:
+        for entry in _json(path) or ():
+            number = _class_of(entry, class_names)
+            by_number = {int(i): str(name) for i, name in entry["keypoints"].items()}
+            if sorted(by_number) != [*range(len(by_number))]:
+                raise ValueError(f"{KEYPOINTS}: class {entry.get('object_class')!r}")
+            names[number] = tuple(by_number[i] for i in range(len(by_number)))
+            pairs = entry.get("edges") or ()
+            edges[number] = [(int(edge["from"]), int(edge["to"])) for edge in pairs]
+    except (KeyError, TypeError, ValueError, AttributeError, WeightsError):
+        if not corrected:
+            raise
     return names, edges
+
+
+def _class_of(entry: Mapping[str, Any], class_names: Sequence[str]) -> int:
+    label = entry.get("object_class")
+    number = class_names.index(label) if label in class_names else entry["object_class_id"]
+    if number not in range(len(class_names)):
+        raise ValueError(f"{KEYPOINTS}: class {label!r}")
+    return int(number)
 
 
 # --- preprocessing ---------------------------------------------------------------------------

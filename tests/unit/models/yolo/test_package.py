@@ -195,3 +195,45 @@ def test_a_package_without_classes_says_which_file_is_missing(package):
 def test_an_output_that_does_not_fit_the_texts_is_refused(package):
     with pytest.raises(WeightsError, match=r"has the shape .* does not fit 2 classes"):
         spec_of(package(table=columns(20)))
+
+
+# Texts that are wrong, and cards that say what is right
+
+
+def corrected(folder):
+    card = {"class_names": ["tube", "cap"], "keypoints": {"tube": ["head", "tail"], "cap": ["top"]}}
+    return read_export(folder, card)[0]
+
+
+@pytest.mark.parametrize("text", ["", "person\n", "a\n" * 80])
+def test_a_card_corrects_class_names(package, text):
+    folder = package()
+    (folder / "class_names.txt").write_text(text)
+    with pytest.raises(WeightsError):
+        spec_of(folder)
+    assert corrected(folder).class_names == ("tube", "cap")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        "[1]",
+        json.dumps([{"object_class": "lid", "keypoints": {"0": "a"}}]),
+        json.dumps([{"object_class": "tube", "keypoints": {"1": "a"}}]),
+        json.dumps([{"object_class": "tube", "keypoints": {str(i): "a" for i in range(17)}}]),
+    ],
+)
+def test_a_card_corrects_names_of_keypoints(package, text):
+    folder = package()
+    (folder / "keypoints_metadata.json").write_text(text)
+    with pytest.raises(WeightsError):
+        spec_of(folder)
+    spec = corrected(folder)
+    assert [s.keypoints for s in spec.skeletons.values()] == [("head", "tail"), ("top",)]
+    assert spec.outputs["one2many"].keypoints == (2, 3)
+
+
+def test_a_card_that_renames_classes_keeps_their_keypoints(package):
+    spec = read_export(package(), {"class_names": ["one", "two"]})[0]
+    assert [s.keypoints for s in spec.skeletons.values()] == [("head", "tail"), ("middle",)]
