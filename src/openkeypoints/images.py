@@ -106,6 +106,19 @@ def read_image(
     return decode(data, name, settings.max_pixels, orient=orient, on_size=on_size)
 
 
+def source_name(source: ImageSource) -> str | None:
+    """Return the path or address of a picture that has one, without what may be secret in it."""
+    if isinstance(source, os.PathLike):
+        return os.fspath(source)
+    if not isinstance(source, str) or _DATA_URI.match(source[:256]) or _is_base64_media(source):
+        return None
+    if not _is_url(source):
+        return source
+    from openkeypoints.urls import shown_url  # noqa: PLC0415
+
+    return shown_url(source)
+
+
 # ---------------------------------------------------------------- from a source to bytes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Protocol, Self, cast, overload
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from openkeypoints.errors import InputError, OpenKeypointsError, numbered
 from openkeypoints.geometry import area, oks_nms
-from openkeypoints.images import ImageSource, read_image
+from openkeypoints.images import ImageSource, read_image, source_name
 from openkeypoints.models.request import (
     DEFAULT_OPTIONS,
     MAX_DETECTIONS,
@@ -224,7 +224,9 @@ class Model:
             else:
                 spent.append((time.perf_counter() - began) * 1e3)
         found = self.run(list(pictures.values()), request.for_pictures([*pictures]), spent)
-        answers.update(zip(pictures, found, strict=True))
+        for index, prediction in zip(pictures, found, strict=True):
+            name = source_name(sources[index])
+            answers[index] = prediction if name is None else replace(prediction, source=name)
         return [answers[index] for index in range(len(sources))]
 
     def request(self, asked: Request) -> Request:

@@ -14,6 +14,7 @@ from openkeypoints.images import encode_image
 from openkeypoints.models import InferOptions
 from openkeypoints.models.base import Description, Model
 from openkeypoints.results import Prediction, Skeleton, empty_prediction
+from openkeypoints.samples import sample
 from openkeypoints.settings import Settings
 
 PICTURE = np.full((20, 30, 3), 7, np.uint8)
@@ -292,3 +293,10 @@ def test_pictures_may_come_in_objects_with_a_type(model):
     model.infer([{"type": "base64", "value": value}, {"type": "numpy_object", "value": PICTURE}])
     assert all((image == PICTURE).all() for image in model.predictor.images)
     assert len(model.predictor.images) == 2
+
+
+def test_a_prediction_says_what_it_was_read_from(model):
+    path = sample("people")
+    data = path.read_bytes()
+    found = model.infer([path, str(path), data, base64.b64encode(data).decode(), PICTURE])
+    assert [p.source for p in found] == [str(path), str(path), None, None, None]
