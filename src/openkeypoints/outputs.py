@@ -180,7 +180,7 @@ def _file_name(source: Input) -> PurePath:
     if source.path is not None:
         return PurePath(source.path.name)
     last = source.name.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]
-    return PurePath(re.sub(r"[^\w.-]", "_", last).strip(".") or "picture")
+    return PurePath(re.sub(r"[^\w.-]", "_", last).strip(".-") or "picture")
 
 
 def _origin(source: Input | Path, folder: Path) -> str:

@@ -203,7 +203,7 @@ class _Search:
 
     def _take_list(self, file: Path) -> None:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").splitlines()  # Windows writes the mark
         except FileNotFoundError:
             self.faults.append(NotFoundError(f"there is no list '{file}'."))
             return

@@ -43,6 +43,11 @@ def test_names_that_are_still_the_same_are_numbered():
     assert sorted(n.as_posix() for n in output_names(sources).values()) == ["a_jpg", "a_jpg_2"]
 
 
+def test_no_name_begins_as_an_option_does():
+    names = output_names([Source("-"), Source("http://one.org/-rf.jpg")]).values()
+    assert [name.as_posix() for name in names] == ["picture", "rf"]
+
+
 def test_an_address_cannot_name_another_folder():
     (name,) = output_names([Source("http://one.org/..%2f..%2f/..\\..\\etc?x=/../y")]).values()
     assert "/" not in name.as_posix().replace("\\", "/")

@@ -118,6 +118,12 @@ def test_a_list_names_sources_from_its_own_folder_on(put, tmp_path):
     assert "names '-': name files" in str(found.faults[0])
 
 
+def test_a_list_may_begin_with_the_mark_of_its_encoding(put, tmp_path):
+    picture = put("a.jpg")
+    (tmp_path / "list.txt").write_text("a.jpg\n", encoding="utf-8-sig")
+    assert names(find_sources([f"@{tmp_path / 'list.txt'}"])) == [str(picture)]
+
+
 def test_a_list_that_is_not_there_is_not_found(tmp_path):
     (fault,) = find_sources([f"@{tmp_path / 'list.txt'}"]).faults
     assert isinstance(fault, NotFoundError)
