@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import errno
 import logging
 import os
-import resource
+from pathlib import Path
 
 import pytest
 
@@ -112,11 +113,17 @@ def read_only(tmp_path):
 
 
 @pytest.fixture
-def full(tmp_path):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield tmp_path / "full"
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+def full(tmp_path, monkeypatch):
+    """Return a folder on a disk on which half of everything fits."""
+
+    def write_half(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    # A real limit (RLIMIT_FSIZE) would end pytest itself where its output goes to a long file.
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    return tmp_path / "full"
 
 
 @pytest.mark.parametrize("place", ["a_file", "below_a_file", "read_only", "full"])
