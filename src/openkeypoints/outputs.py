@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
@@ -187,7 +188,10 @@ def _origin(source: Input | Path, folder: Path) -> str:
     """Return what the record calls an input; addresses as a hash, for they may hold secrets."""
     path = source if isinstance(source, Path) else source.path
     if path is None:
-        return f"address:{hashlib.sha256(str(getattr(source, 'name', '')).encode()).hexdigest()}"
+        name = str(getattr(source, "name", ""))
+        if "://" not in name:  # standard input: another time it is another picture
+            return f"once:{uuid.uuid4()}"
+        return f"address:{hashlib.sha256(name.encode()).hexdigest()}"
     # Relative, so that folders can move together.
     real, base = os.path.realpath(path), os.path.realpath(folder)
     try:

@@ -149,3 +149,9 @@ def test_a_folder_that_cannot_be_made_is_bad_input(put, tmp_path):
 def test_nothing_but_the_file_and_the_record_stays_behind(put, tmp_path):
     write(folder_for(tmp_path / "out"), "a.json", put("in/a.jpg"))
     assert files(tmp_path / "out") == [RECORD, "a.json"]
+
+
+def test_what_came_from_standard_input_is_never_taken_for_the_same_again(tmp_path):
+    write(folder_for(tmp_path / "out"), "a.json", Source("-"))
+    with pytest.raises(OutputExistsError, match="not made from the same input"):
+        write(folder_for(tmp_path / "out"), "a.json", Source("-"))
