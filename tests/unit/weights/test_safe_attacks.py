@@ -563,7 +563,8 @@ def repeated(before, body, times):
 def test_repeating_a_large_value_is_paid_for(path, data):
     start = time.process_time()
     assert "takes more than 1000000 steps" in refuse_unsafe(path, data)
-    assert time.process_time() - start < 5
+    # Unpaid, they take minutes; a million lists make the collector walk a long run's heap too.
+    assert time.process_time() - start < 30
 
 
 def test_tensors_that_are_all_the_same_numbers_are_refused(path):
