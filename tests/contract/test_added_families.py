@@ -145,3 +145,13 @@ def test_a_graph_of_nobody_is_told_with_its_ports_and_what_a_card_may_say(tmp_pa
 def test_a_card_that_names_no_family_of_ours_is_refused(crop_network):
     with pytest.raises(InputError, match="family 'giant', which this version does not know"):
         get_model(crop_network, card={"family": "giant"})
+
+
+def test_a_card_that_names_a_family_in_another_form_is_refused(crop_network):
+    with pytest.raises(InputError, match=r"family \['yolo'\], which this version does not know"):
+        get_model(crop_network, card={"family": ["yolo"]})
+
+
+def test_a_card_cannot_make_another_family_of_what_we_wrote():
+    with pytest.raises(InputError, match=r"family 'yolo', but person\.okp was written as 'pico'"):
+        get_model("person", card={"family": "yolo"})

@@ -168,17 +168,14 @@ def locate(spec: ModelSpec, settings: Settings, *, files: bool = True) -> Locate
         WeightsError: the file is of no family that this version knows, or of two.
     """
     name, path = spec.model, Path(spec.model)
-    if files and path.is_file():
-        return _recognised(path, spec)
     row = variants().get(name)
-    if files and path.is_dir() and (row is None or is_model_folder(path)):
+    if files and (path.is_file() or (path.is_dir() and (row is None or is_model_folder(path)))):
         return _recognised(path, spec)
     if row is None:
         return _from_owner(name, spec, settings)
     if row.file is not None:
         check_licence(row.id, row.licence, settings)
-        return Located(family(row.family), read_facts(row.file), row.id, row.licence)
-    found = fetch(row.id, row.refs, settings, licence=row.licence)
+    found = row.file or fetch(row.id, row.refs, settings, licence=row.licence)
     return replace(_recognised(found, spec), id=row.id, licence=row.licence)
 
 
@@ -201,16 +198,17 @@ def _recognised(path: Path, spec: ModelSpec) -> Located:
 
 
 def family_of(facts: FileFacts, card: Mapping[str, Any]) -> Family:
-    """Return whose file it is: as the card says, else its own record, else the surest claim.
+    """Return whose file it is: as its own record or the card says, else by the surest claim.
 
     Raises:
-        InputError: the card names a family that this version does not know.
+        InputError: the card names a family that this version does not know, or another than the
+            record that we ourselves wrote.
         WeightsError: nobody claims the file, or two do and are equally sure.
     """
     if "family" in card:
-        return _named_in_card(card["family"])
-    if (named := facts.record.get("family")) is not None or facts.kind == "okp":
-        return family(str(named))
+        return _named_in_card(card["family"], facts)
+    if "family" in facts.record or facts.kind == "okp":
+        return family(str(facts.record.get("family")))
     claims = {name: claim for name in families() if (claim := family(name).claims(facts))}
     best = {n: c for n, c in claims.items() if c.sure} or claims
     if len(best) == 1:
@@ -227,16 +225,20 @@ def family_of(facts: FileFacts, card: Mapping[str, Any]) -> Family:
     raise unclaimed(facts, endings())
 
 
-def _named_in_card(name: object) -> Family:
-    if name not in families():
+def _named_in_card(name: object, facts: FileFacts) -> Family:
+    if not isinstance(name, str) or name not in families():
         raise InputError(
             f"card has family {name!r}, which this version does not know; "
             f"it knows {', '.join(sorted(families()))}."
         )
-    return family(str(name))
+    if (own := facts.record.get("family", name)) != name:
+        raise InputError(
+            f"card has family {name!r}, but {facts.path.name} was written as {own!r}: leave it out."
+        )
+    return family(name)
 
 
 def is_model_folder(path: Path) -> bool:
-    """Tell whether a folder is claimed by any family, whatever the catalogue calls so too."""
+    """Tell whether a folder is a model, whatever in the catalogue has its name too."""
     facts = read_facts(path)
-    return any(family(name).claims(facts) for name in families())
+    return "family" in facts.record or any(family(name).claims(facts) for name in families())

@@ -223,3 +223,9 @@ def test_the_card_that_was_derived_from_a_file_is_shown_and_can_be_given_back(
     assert done.exit_code == 0
     told = json.loads(okp("models", "info", tiny_pt, "--json").stdout)
     assert told["derived_card"]["class_names"] == ["thing0"]
+
+
+def test_a_folder_that_we_exported_is_described_too(okp, tiny_pt, tmp_path):
+    assert okp("export", tiny_pt, "--format", "openvino", "--out", tmp_path / "own").exit_code == 0
+    told = json.loads(okp("models", "info", tmp_path / "own", "--json").stdout)
+    assert told["derived_card"]["class_names"] == ["thing0"]
