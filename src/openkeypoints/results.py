@@ -108,7 +108,7 @@ class Boxes:
         class_ids: (N,) int64; None becomes the first class.
 
     Raises:
-        InputError: an array has another shape, or a box no area.
+        InputError: an array has another shape, a box no area, or a score is infinite.
     """
 
     boxes: NDArray[np.float32]
@@ -126,6 +126,8 @@ class Boxes:
                 raise InputError(f"{name} has the shape {array.shape} for {count} boxes.")
             object.__setattr__(self, name, array)
         object.__setattr__(self, "boxes", boxes)
+        if np.isinf(self.scores).any():
+            raise InputError("scores hold an infinite number: give 0 to 1, or NaN where unknown.")
 
     def __len__(self) -> int:
         return len(self.boxes)

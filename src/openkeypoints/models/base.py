@@ -21,7 +21,7 @@ from openkeypoints.models.request import (
     positive,
     share,
 )
-from openkeypoints.results import Image, Prediction, Skeleton
+from openkeypoints.results import Boxes, Image, Prediction, Skeleton
 from openkeypoints.settings import Settings
 
 Task = Literal["keypoint-detection", "object-detection", "instance-segmentation"]
@@ -329,13 +329,20 @@ class Model:
 
 
 def check_boxes(request: Request, count: int) -> None:
-    """Raise unless given boxes are as many as the pictures.
+    """Raise unless given boxes are a list with an entry for each of the pictures.
 
     Raises:
         InputError: they are not.
     """
     boxes = request.options.boxes
-    if boxes is not None and len(boxes) != count:
+    if boxes is None:
+        return
+    if isinstance(boxes, Boxes) or not hasattr(boxes, "__len__"):
+        raise InputError(
+            f"options.boxes is a {type(boxes).__name__}: give a list with one (N, 4) array, or one "
+            "Boxes, per picture."
+        )
+    if len(boxes) != count:
         raise InputError(
             f"options.boxes has {len(boxes)} arrays for {count} pictures: give one (N, 4) array "
             "per picture."

@@ -178,7 +178,8 @@ class TopDown:
                 "detector: name one (detector=...), or give options.boxes or whole_image."
             )
         limit = min(options.max_persons or request.max_detections, request.max_detections)
-        found = [replace(f, class_ids=self._own_ids[f.class_ids])[:limit] for f in found]
+        found = [replace(f, class_ids=self._own_ids[f.class_ids]) for f in found]
+        found = [f[f.class_ids >= 0][:limit] for f in found]
         if options.whole_image and (request.class_ids is None or 0 in request.class_ids):
             found = [
                 boxes if len(boxes) else whole_picture(image)

@@ -13,7 +13,7 @@ from openkeypoints.errors import InputError, NotFoundError
 from openkeypoints.images import encode_image
 from openkeypoints.models import InferOptions
 from openkeypoints.models.base import Description, Model
-from openkeypoints.results import Prediction, Skeleton, empty_prediction
+from openkeypoints.results import Boxes, Prediction, Skeleton, empty_prediction
 from openkeypoints.samples import sample
 from openkeypoints.settings import Settings
 
@@ -300,3 +300,9 @@ def test_a_prediction_says_what_it_was_read_from(model):
     data = path.read_bytes()
     found = model.infer([path, str(path), data, base64.b64encode(data).decode(), PICTURE])
     assert [p.source for p in found] == [str(path), str(path), None, None, None]
+
+
+@pytest.mark.parametrize("wrong", [3, Boxes([[0, 0, 5, 5]])])
+def test_given_boxes_are_a_list_with_an_entry_per_picture(model, wrong):
+    with pytest.raises(InputError, match=r"give a list with one .* per picture"):
+        model.infer(PICTURE, options=InferOptions(boxes=wrong))

@@ -347,3 +347,18 @@ def test_each_reader_says_how_many_crops_go_through_at_once():
     boxes = [np.array([40 - i, 25, 115, 112 + i], "f4") for i in range(5)]
     read, _ = read_keypoints(Few(), [PICTURE], [(0, box) for box in boxes])
     assert read.points.shape == (5, 3, 2)
+
+
+def test_an_infinite_score_is_no_score():
+    with pytest.raises(InputError, match="scores hold an infinite number"):
+        Boxes([BOX], [np.inf])
+
+
+def test_what_a_detector_finds_of_other_classes_is_left_out_though_nobody_asked_for_it():
+    class Deaf(FixedDetector):
+        def detect(self, images, request):
+            return super().detect(images, replace(request, class_filter=None))
+
+    detector = Deaf([FAR, BOX], [0.9, 0.8], [0, 1], ("dog", "person"))
+    found = run(detector, options=InferOptions(max_persons=1))
+    assert found.boxes.tolist() == [BOX]
