@@ -14,6 +14,7 @@ import pytest
 from tests.arch.source import ROOT
 
 LAYERS = "Imports only go down the layers"
+CIRCLES = "No modules import each other in a circle"
 FAMILIES = "Model families are independent"
 TORCH = "torch is at home in networks, the torch runtime, the tracer, the safe reader and training"
 
@@ -65,6 +66,12 @@ def test_the_copy_without_a_violation_breaks_nothing(package):
 def test_a_format_that_imports_a_model_is_caught(package):
     plant(package / "formats" / "roboflow.py", "import openkeypoints.models.base")
     assert broken_contracts(package) == {LAYERS}
+
+
+def test_two_modules_of_a_room_that_need_each_other_are_caught(package):
+    plant(package / "cli" / "tables.py", "import openkeypoints.cli.progress")
+    plant(package / "cli" / "progress.py", "import openkeypoints.cli.tables")
+    assert broken_contracts(package) == {CIRCLES}
 
 
 def test_a_family_that_imports_another_is_caught(package):
