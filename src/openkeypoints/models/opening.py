@@ -168,15 +168,32 @@ def locate(spec: ModelSpec, settings: Settings, *, files: bool = True) -> Locate
         WeightsError: the file is of no family that this version knows, or of two.
     """
     name, path = spec.model, Path(spec.model)
-    row = variants().get(name)
-    if files and (path.is_file() or (path.is_dir() and (row is None or is_model_folder(path)))):
+    if files and _goes_before(path, name):
         return _recognised(path, spec)
-    if row is None:
+    if (row := variants().get(name)) is None:
         return _from_owner(name, spec, settings)
     if row.file is not None:
         check_licence(row.id, row.licence, settings)
     found = row.file or fetch(row.id, row.refs, settings, licence=row.licence)
     return replace(_recognised(found, spec), id=row.id, licence=row.licence)
+
+
+def from_folder(spec: ModelSpec, folder: Path) -> ModelSpec:
+    """Return a specification whose paths were written for a folder, with paths from here."""
+    inside = folder / spec.model
+    return replace(
+        spec,
+        model=str(inside) if _goes_before(inside, spec.model) else spec.model,
+        detector=None if spec.detector is None else from_folder(spec.detector, folder),
+    )
+
+
+def _goes_before(path: Path, name: str) -> bool:
+    """Tell whether what lies at a path goes before what the catalogue calls so.
+
+    A file does; a folder that is no model, of pictures perhaps, goes before no model.
+    """
+    return path.is_file() or (path.is_dir() and (name not in variants() or is_model_folder(path)))
 
 
 def _from_owner(name: str, spec: ModelSpec, settings: Settings) -> Located:

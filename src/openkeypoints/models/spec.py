@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from openkeypoints.errors import InputError
@@ -72,14 +71,6 @@ class ModelSpec:
             read["detector"] = cls.from_dict(read["detector"])
         read["keypoints"] = names_of(read.get("keypoints"))
         return cls(**read)
-
-    def relative_to(self, folder: Path) -> Self:
-        """Return the same with paths that lie in a folder as paths from here."""
-        inside = folder / self.model
-        detector = None if self.detector is None else self.detector.relative_to(folder)
-        return replace(
-            self, model=str(inside) if inside.exists() else self.model, detector=detector
-        )
 
 
 def names_of(keypoints: str | Iterable[str] | None) -> tuple[str, ...] | None:

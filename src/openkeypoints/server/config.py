@@ -10,6 +10,7 @@ from pathlib import Path
 
 from openkeypoints.errors import InputError
 from openkeypoints.models import ModelSpec
+from openkeypoints.models.opening import from_folder
 from openkeypoints.weights.cards import read_mapping
 
 RESERVED_SEGMENTS = frozenset({"v1", "api", "infer", "model", "predict", "start", "docs"})
@@ -120,7 +121,7 @@ def named_in(path: Path) -> tuple[NamedModel, ...]:
             spec = ModelSpec.from_dict(asked)
         except InputError as error:
             raise InputError(f"{path.name}: {name}: {error}") from error
-        named.append(NamedModel(str(name), spec.relative_to(path.parent)))
+        named.append(NamedModel(str(name), from_folder(spec, path.parent)))
     return tuple(named)
 
 

@@ -54,10 +54,3 @@ def test_wrong_values_are_named(values, message):
 def test_one_name_of_a_keypoint_is_a_list_of_one():
     assert names_of("nose") == ("nose",)
     assert names_of(None) is None
-
-
-def test_paths_in_a_folder_become_paths_from_here(tmp_path):
-    (tmp_path / "yolo.pt").touch()
-    moved = FULL.relative_to(tmp_path)
-    assert moved.model == "pose.onnx"  # there is no such file: it is a name
-    assert moved.detector.model == str(tmp_path / "yolo.pt")

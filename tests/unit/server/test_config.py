@@ -118,6 +118,7 @@ def test_an_id_may_not_begin_as_a_route_does(first):
 
 def test_a_file_names_models_with_all_that_they_are_opened_with(tmp_path):
     (tmp_path / "best.okp").touch()
+    (tmp_path / "person").mkdir()  # of pictures: the model of this name is still meant
     file = tmp_path / "models.yaml"
     file.write_text(
         "person:\n"
